@@ -1,0 +1,81 @@
+"""The plumbum application that holds the subcommands, and the one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, List
+
+from plumbum import cli
+from plumbum.cli.application import ShowHelp, ShowHelpAll, ShowVersion
+from plumbum.cli.switches import SwitchError
+
+from memproxy_sol import __version__, errors
+
+
+class Command(cli.Application):  # type: ignore[misc]
+    """What all subcommands share: a usage error is one line on standard error, not a page on standard output."""
+
+    VERSION = __version__
+    COLOR_USAGE_TITLE = None
+
+    def _parse_args(self, argv: List[str]) -> Any:
+        try:
+            return super()._parse_args(argv)
+        except (ShowHelp, ShowHelpAll, ShowVersion):
+            raise
+        except SwitchError as error:
+            raise self._usage(error) from None
+
+    def _validate_args(self, swfuncs: Any, tailargs: Any) -> Any:
+        try:
+            return super()._validate_args(swfuncs, tailargs)
+        except (ShowHelp, ShowHelpAll, ShowVersion):
+            raise
+        except SwitchError as error:
+            raise self._usage(error) from None
+
+    def _usage(self, error: Exception) -> errors.UsageError:
+        return errors.UsageError(str(error), hint=f"see {self.PROGNAME} --help")
+
+
+class MemproxySol(Command):
+    """Gives every process of a machine another memory allocator, with exceptions, and can take it back."""
+
+    PROGNAME = "memproxy-sol"
+    DESCRIPTION = "Gives every process of a machine another memory allocator, with exceptions, and can take it back."
+    SUBCOMMAND_HELPMSG = "    {name:<12} {description}"
+
+    def main(self, *args: str) -> int:
+        if self.nested_command:
+            return 0
+        if args:
+            raise errors.UsageError(f"unknown command {args[0]!r}", hint="see memproxy-sol --help")
+        self.help()
+        return errors.EXIT_USAGE
+
+
+for _name in (
+    "install",
+    "plan",
+    "verify",
+    "uninstall",
+    "exclude",
+    "explain",
+    "run",
+    "ldconfig",
+    "build",
+):
+    MemproxySol.subcommand(_name, f"memproxy_sol.cli.{_name}.{_name.capitalize()}")
+
+
+def run(arguments: List[str]) -> int:
+    """Run the application with `arguments` (without the program's name); return the exit status."""
+    try:
+        _, status = MemproxySol.run(["memproxy-sol", *arguments], exit=False)
+        sys.stdout.flush()
+    except errors.MemproxyError as error:
+        return errors.report(error)
+    except KeyboardInterrupt:
+        print("memproxy-sol: interrupted", file=sys.stderr)
+        return errors.EXIT_INTERRUPTED
+    return int(status)
