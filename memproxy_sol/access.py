@@ -1,0 +1,152 @@
+"""Access: whether every user can reach and read a file, and nobody but root can change it.
+
+A preload object, or a directory on its path, that an ordinary user cannot read kills each of that user's
+processes; one that somebody else can change gives that somebody every process of root. Both are judged
+for each component of the path, links followed as the target system would follow them.
+
+Standard library only: the boot-time verification imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import struct
+from typing import Dict, FrozenSet, List, Optional, Tuple
+
+from memproxy_sol.errors import HostError
+from memproxy_sol.findings import ERROR, Finding
+from memproxy_sol.root import Component, FileState, Root, kind_of
+
+READ_FOR_ALL = 0o444
+SEARCH_FOR_ALL = 0o111
+
+
+class Groups:
+    """Who besides root is in a group, by the tree's own passwd and group files."""
+
+    def __init__(self, root: Root) -> None:
+        self._members: Optional[Dict[int, FrozenSet[str]]] = None
+        try:
+            self._members = _read_groups(root.read("/etc/group"), root.read("/etc/passwd"))
+        except HostError:
+            self._members = None
+
+    def others(self, gid: int) -> Optional[FrozenSet[str]]:
+        """Names of the members other than root; None if that cannot be told (no group file, unknown group)."""
+        if self._members is None:
+            return None
+        return self._members.get(gid)
+
+
+def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") -> Tuple[Finding, ...]:
+    """Findings on `path` and each component that leads to it; none if all is well.
+
+    `noun` is the first word of the identifiers for the object itself (`library-missing`, `library-unreadable`,
+    `library-insecure`, `library-not-a-file`); for the directories on the way they begin with `path-`.
+    `kind` is `file` or `directory`: what the object has to be.
+    """
+    try:
+        components = root.components(path)
+    except HostError as error:
+        return (Finding("path-loop", ERROR, path, error.what, error.hint or ""),)
+    if not _complete(root, path, components):
+        return (Finding(f"{noun}-missing", ERROR, path, "does not exist"),)
+    findings: List[Finding] = []
+    for component in components[:-1]:
+        if stat.S_ISDIR(component.status.st_mode):
+            findings += _judge_one(root, component, "path", groups)
+        elif not stat.S_ISLNK(component.status.st_mode):
+            findings.append(
+                Finding(
+                    "path-not-a-directory",
+                    ERROR,
+                    component.path,
+                    f"is {kind_of(component.status.st_mode)} on the way to {path}",
+                    "move it away and install again",
+                )
+            )
+    last = components[-1]
+    wanted = stat.S_ISDIR if kind == "directory" else stat.S_ISREG
+    if wanted(last.status.st_mode):
+        findings += _judge_one(root, last, noun, groups)
+    else:
+        text = f"is {kind_of(last.status.st_mode)}, not a {'directory' if kind == 'directory' else 'regular file'}"
+        findings.append(Finding(f"{noun}-not-a-{kind}", ERROR, path, text, "move it away and install again"))
+    return tuple(findings)
+
+
+def _complete(root: Root, path: str, components: Tuple[Component, ...]) -> bool:
+    return components[-1].path == root.resolve(path)
+
+
+def _judge_one(root: Root, component: Component, noun: str, groups: Groups) -> List[Finding]:
+    findings = []
+    status = component.status
+    host = shlex.quote(root.host_path(component.path))
+    if stat.S_ISDIR(status.st_mode):
+        if status.st_mode & SEARCH_FOR_ALL != SEARCH_FOR_ALL:
+            text = f"mode {stat.S_IMODE(status.st_mode):04o} does not let every user search it"
+            findings.append(Finding(f"{noun}-unsearchable", ERROR, component.path, text, f"chmod a+x {host}"))
+    elif status.st_mode & READ_FOR_ALL != READ_FOR_ALL:
+        text = f"mode {stat.S_IMODE(status.st_mode):04o} does not let every user read it"
+        findings.append(Finding(f"{noun}-unreadable", ERROR, component.path, text, f"chmod a+r {host}"))
+    for text, hint in _insecure(root, component, groups):
+        findings.append(Finding(f"{noun}-insecure", ERROR, component.path, text, hint.format(host=host)))
+    return findings
+
+
+def _insecure(root: Root, component: Component, groups: Groups) -> List[Tuple[str, str]]:
+    status = component.status
+    found = []
+    if status.st_uid != 0:
+        found.append((f"belongs to user {status.st_uid}, not to root", "chown root {host}"))
+    if status.st_mode & stat.S_IWOTH:
+        found.append(("every user may change it", "chmod o-w {host}"))
+    if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
+        others = groups.others(status.st_gid)
+        if others is None:
+            found.append((f"group {status.st_gid}, of unknown members, may change it", "chmod g-w {host}"))
+        elif others:
+            names = ", ".join(sorted(others)[:3])
+            found.append((f"group {status.st_gid} may change it, which has members besides root ({names})", "chmod g-w {host}"))
+    if _acl_lets_others_write(root.host_path(component.path)):
+        found.append(("an access control list lets others change it", "setfacl -b {host}"))
+    return found
+
+
+def _acl_lets_others_write(host_path: str) -> bool:
+    """Whether a POSIX ACL grants write to a named user or group (Linux only; format of acl(5) in its attribute)."""
+    getxattr = getattr(os, "getxattr", None)
+    if getxattr is None:
+        return False
+    try:
+        data = getxattr(host_path, "system.posix_acl_access", follow_symlinks=False)
+    except OSError:
+        return False
+    named, mask = False, 0o7
+    for tag, permissions, identity in struct.iter_unpack("<HHI", data[4 : 4 + (len(data) - 4) // 8 * 8]):
+        if tag in (0x02, 0x08) and permissions & 2 and identity != 0:
+            named = True
+        elif tag == 0x10:
+            mask = permissions
+    return named and bool(mask & 2)
+
+
+def _read_groups(group: Optional[FileState], passwd: Optional[FileState]) -> Optional[Dict[int, FrozenSet[str]]]:
+    if group is None:
+        return None
+    members: Dict[int, set[str]] = {}
+    for fields in _fields(group.data):
+        if len(fields) >= 4 and fields[2].isdigit():
+            members.setdefault(int(fields[2]), set()).update(filter(None, fields[3].split(",")))
+    for fields in _fields(passwd.data if passwd else b""):
+        if len(fields) >= 4 and fields[3].isdigit() and fields[2] != "0":
+            members.setdefault(int(fields[3]), set()).add(fields[0])
+    return {gid: frozenset(names - {"root"}) for gid, names in members.items()}
+
+
+def _fields(data: bytes) -> List[List[str]]:
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    return [line.split(":") for line in lines if line and not line.startswith("#")]

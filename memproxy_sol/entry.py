@@ -1,0 +1,183 @@
+"""Entry: what memproxy-sol puts into a runtime linker configuration, and how it is taken out again.
+
+Pure functions from one configuration value to another. Rules (reference "crle", section 5.2): of permanent
+definitions the first suffixed one counts, else the last unsuffixed one; of replaceable ones in the file the
+suffixed one displaces the unsuffixed. An entry added carelessly would therefore switch somebody else's off;
+ours is joined to the definition that is in force, behind the others' objects.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from memproxy_sol.abi import Abi
+from memproxy_sol.ld_config import LdConfig, Variable
+
+GENERATION_NAME = re.compile(r"[0-9a-f]{16}")
+_OURS = re.compile(r"(?P<directory>(?:/[^/:\s]+)*/lib/memproxy/(?P<generation>[0-9a-f]{16})(?:/64)?)/(?P<file>[^/:\s]+)")
+_DIRECTORY = re.compile(r"(?:/[^/:\s]+)*/lib/memproxy/[0-9a-f]{16}(?:/64)?")
+_PIECES = re.compile(r"[: ]+|[^: ]+")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Our part of one ABI's configuration."""
+
+    directory: str
+    """The generation's directory for this ABI."""
+    files: Tuple[str, ...]
+    """libmemproxy.so, then the allocator if there is one."""
+    replaceable: bool = False
+    """False: permanent (crle -E); True: replaceable (crle -e)."""
+    trusted: bool = True
+    """Whether secure processes may load from the directory (crle -s)."""
+    library_path: Tuple[str, ...] = ()
+    """Directories added to the default library path."""
+
+    @property
+    def items(self) -> Tuple[str, ...]:
+        """The preload items, full paths, in order."""
+        return tuple(f"{self.directory}/{name}" for name in self.files)
+
+
+def is_ours(item: str) -> bool:
+    """Whether a preload item lies in a generation directory."""
+    return _OURS.fullmatch(item) is not None
+
+
+def is_our_directory(directory: str) -> bool:
+    """Whether a trusted directory is a generation's."""
+    return _DIRECTORY.fullmatch(directory) is not None
+
+
+def split_items(value: str) -> List[str]:
+    """The items of an LD_PRELOAD value: separated by colon or blank, empty ones vanish."""
+    return [piece for piece in re.split("[: ]+", value) if piece]
+
+
+def without_items(value: str, unwanted: Callable[[str], bool]) -> str:
+    """`value` less the unwanted items, each with one separator; what stays is untouched."""
+    kept: List[str] = []
+    for piece in _PIECES.findall(value):
+        if not re.fullmatch("[: ]+", piece) and unwanted(piece):
+            if kept and re.fullmatch("[: ]+", kept[-1]):
+                kept.pop()
+        elif kept or not re.fullmatch("[: ]+", piece) or value.startswith(piece):
+            kept.append(piece)
+    text = "".join(kept)
+    return text if split_items(text) else ""
+
+
+def generations_named(config: LdConfig) -> Tuple[str, ...]:
+    """The generation directories (without `/64`) that the configuration names, in preloads or trusted directories."""
+    found = []
+    for variable in config.environment or ():
+        for item in split_items(variable.value or ""):
+            match = _OURS.fullmatch(item)
+            if match:
+                found.append(match["directory"])
+    found += [directory for directory in config.trusted_directories or () if is_our_directory(directory)]
+    return tuple(dict.fromkeys(d[:-3] if d.endswith("/64") else d for d in found))
+
+
+def put(config: LdConfig, abi: Abi, entry: Entry) -> LdConfig:
+    """`config`, which must not hold an entry of ours, with `entry` in force behind what others have there."""
+    config = _with_split_lib(config, abi)
+    changed = replace(config, version=4, environment=_put_variable(config.environment or (), abi, entry))
+    if entry.trusted:
+        before = config.trusted_directories or abi.default_trusted_directories
+        changed = replace(changed, trusted_directories=_joined(before, (entry.directory,)))
+    if entry.library_path:
+        before = config.library_path or abi.default_library_path
+        changed = replace(changed, library_path=_joined(before, entry.library_path))
+    return changed
+
+
+def strip(config: LdConfig, abi: Abi, added_directories: Sequence[str] = ()) -> LdConfig:
+    """`config` less everything that is ours; `added_directories` are library directories which we added."""
+    variables = []
+    for variable in config.environment or ():
+        value = variable.value
+        if value is not None and any(is_ours(item) for item in split_items(value)):
+            rest = without_items(value, is_ours)
+            if rest:
+                variables.append(replace(variable, text=f"{variable.name}={rest}"))
+        else:
+            variables.append(variable)
+    environment: Optional[Tuple[Variable, ...]] = tuple(variables) or None
+    if config.environment == ():
+        environment = ()
+    return replace(
+        config,
+        environment=environment,
+        trusted_directories=_without(config.trusted_directories, is_our_directory, abi.default_trusted_directories),
+        library_path=_without(config.library_path, lambda d: d in added_directories, abi.default_library_path),
+    )
+
+
+def without_preload(config: LdConfig, abi: Abi, unwanted: Callable[[str], bool]) -> LdConfig:
+    """`config` with the unwanted items gone from every LD_PRELOAD that counts for `abi` (an adopted allocator)."""
+    variables = []
+    for variable in config.environment or ():
+        value = variable.value
+        if variable.name in ("LD_PRELOAD", abi.preload_variable) and value and any(map(unwanted, split_items(value))):
+            rest = without_items(value, unwanted)
+            if rest:
+                variables.append(replace(variable, text=f"{variable.name}={rest}"))
+        else:
+            variables.append(variable)
+    return replace(config, environment=tuple(variables) or None)
+
+
+def _put_variable(variables: Tuple[Variable, ...], abi: Abi, entry: Entry) -> Tuple[Variable, ...]:
+    ours = ":".join(entry.items)
+    permanent = not entry.replaceable
+    same_kind = [v for v in variables if v.permanent == permanent and v.value is not None]
+    suffixed = next((v for v in same_kind if v.name == abi.preload_variable), None)
+    if suffixed is not None:
+        joined = replace(suffixed, text=f"{suffixed.name}={_behind(suffixed.value or '', ours)}")
+        return tuple(joined if v is suffixed else v for v in variables)
+    plain = [v for v in same_kind if v.name == "LD_PRELOAD"]
+    # A suffixed definition displaces the plain one, so it has to carry what that says.
+    carried = (plain[-1] if permanent else plain[0]).value if plain else ""
+    return (*variables, Variable.define(abi.preload_variable, _behind(carried or "", ours), permanent))
+
+
+def _behind(value: str, ours: str) -> str:
+    return f"{value.rstrip(': ')}:{ours}" if split_items(value) else ours
+
+
+def _joined(before: Tuple[str, ...], added: Tuple[str, ...]) -> Tuple[str, ...]:
+    return before + tuple(directory for directory in added if directory not in before)
+
+
+def _without(
+    directories: Optional[Tuple[str, ...]], unwanted: Callable[[str], bool], defaults: Tuple[str, ...]
+) -> Optional[Tuple[str, ...]]:
+    if directories is None or not any(map(unwanted, directories)):
+        return directories
+    rest = tuple(directory for directory in directories if not unwanted(directory))
+    # The defaults had to be spelt out when ours was added; alone they say what their absence says.
+    return None if rest in (defaults, ()) else rest
+
+
+def _with_split_lib(config: LdConfig, abi: Abi) -> LdConfig:
+    """A file from before `/lib` was split from `/usr/lib` (header flag 8 absent), as crle -u and ld.so.1 read it."""
+    if config.flags & 8:
+        return config
+
+    def split(directories: Optional[Tuple[str, ...]], defaults: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
+        new, old = defaults
+        if directories is None or old not in directories or new in directories:
+            return directories
+        place = len(directories) - 1 - directories[::-1].index(old)
+        return (*directories[:place], new, *directories[place:])
+
+    return replace(
+        config,
+        flags=config.flags | 8,
+        library_path=split(config.library_path, abi.default_library_path),
+        trusted_directories=split(config.trusted_directories, abi.default_trusted_directories),
+    )

@@ -1,0 +1,78 @@
+"""Generation: one immutable directory with libmemproxy and the allocators of all ABIs, named by its content.
+
+Upgrade, rollback and install are the same act with it: one rename of a configuration file that names
+another generation. Standard library only: the boot-time verification imports this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Tuple
+
+LIBRARY = "libmemproxy.so"
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a generation."""
+
+    name: str
+    """Relative to the generation's directory: `libmemproxy.so`, `64/libjemalloc.so.2`."""
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The files of one generation, sorted by name."""
+
+    members: Tuple[Member, ...]
+
+    @property
+    def name(self) -> str:
+        """The directory's name: 16 hexadecimal digits over names and contents."""
+        return name_of(self.digests)
+
+    @property
+    def digests(self) -> Dict[str, str]:
+        """SHA-256 by member name."""
+        return {member.name: member.digest for member in self.members}
+
+    def directory(self, prefix: str) -> str:
+        """Where it is placed on the target."""
+        return f"{prefix}/lib/memproxy/{self.name}"
+
+    @property
+    def subdirectories(self) -> Tuple[str, ...]:
+        """The directories inside: `64` if there is anything for 64 bit."""
+        return tuple(sorted({m.name.rpartition("/")[0] for m in self.members if "/" in m.name}))
+
+
+def name_of(digests: Mapping[str, str]) -> str:
+    """The name of the generation whose members have these SHA-256 digests."""
+    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def member_name(bits: int, file: str) -> str:
+    """Where `file` of the ABI lies in a generation."""
+    return f"64/{file}" if bits == 64 else file
+
+
+def make(libraries: Mapping[int, bytes], allocators: Mapping[int, Tuple[str, bytes]]) -> Generation:
+    """The generation of these libmemproxy images and allocators (file name, content), by bits."""
+    members = [Member(member_name(bits, LIBRARY), data) for bits, data in libraries.items()]
+    members += [Member(member_name(bits, name), data) for bits, (name, data) in allocators.items()]
+    return Generation(tuple(sorted(members, key=lambda member: member.name)))
+
+
+def files_for(bits: int, allocator: Optional[str]) -> Tuple[str, ...]:
+    """The preload files of one ABI in their order: the proxy, then the allocator if there is one."""
+    return (LIBRARY,) if allocator is None else (LIBRARY, allocator)

@@ -1,0 +1,198 @@
+"""Facts of a Solaris or illumos system, read from the files of an image; nothing here changes anything."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+from memproxy_sol import elf_header, record
+from memproxy_sol.abi import ABIS, MACHINES, X86, Abi, Machine, machine_of
+from memproxy_sol.errors import ElfError, HostError, LdConfigError, UsageError
+from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.ld_config import Layout, LdConfig, decode, layout_for
+from memproxy_sol.preloads import loader_verdict
+from memproxy_sol.root import FileState, Root
+from memproxy_sol.smf import manifest_directory, profile_path
+
+RELEASES = ("10", "11", "11.4", "illumos")
+"""What `--release` takes: the releases that differ in what we write or where."""
+
+_LIBC = {32: "/lib/libc.so.1", 64: "/lib/64/libc.so.1"}
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """The runtime linker configuration file of one ABI as it stands."""
+
+    abi: Abi
+    state: Optional[FileState]
+    """None if there is no file."""
+    verdict: str
+    """What ld.so.1 makes of it: `absent`, `accepted`, `corrupt`, `abi mismatch`, `bad version`, `ignored flag`…"""
+    config: Optional[LdConfig]
+    """The decoded value; None if there is no file or it cannot be decoded."""
+    problem: str = ""
+    """Why it cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class SolarisFacts:
+    """What the plan has to know of a Solaris host or image."""
+
+    root: Root
+    release: str
+    """One of RELEASES."""
+    distribution: str
+    """The first line of etc/release, or how the release was chosen."""
+    machine: Machine
+    sources: Dict[str, str]
+    """Where `release` and `machine` come from: a file of the image, an option or the default."""
+    libc: Dict[int, Optional[str]]
+    """Path of libc.so.1 by bits, None where the image has none."""
+    configs: Dict[int, ConfigFile]
+    exclusion_list: Optional[FileState]
+    manifest_path: str
+    profile_path: Optional[str]
+    record: Optional[record.Record]
+    early_mounts: Tuple[str, ...]
+    """Directories below `/` that etc/vfstab mounts: not there yet when the first process starts."""
+
+    @property
+    def identified(self) -> bool:
+        """Whether this release writes and understands the identification block (not before Solaris 11)."""
+        return self.release != "10"
+
+    def layout(self, abi: Abi) -> Layout:
+        """The layout of this machine's configuration file."""
+        return layout_for(self.machine, abi.bits)
+
+
+def read(
+    root: Root, *, host: Optional[str] = None, release: Optional[str] = None, machine: Optional[str] = None
+) -> SolarisFacts:
+    """The facts of the system below `root`; `host`, `release` and `machine` are used where the image does not say.
+
+    Raises HostError where the tree does not look like Solaris and `host` does not say so, where an option
+    contradicts the image, and for whatever cannot be read.
+    """
+    release_line = _first_line(root.read("/etc/release"))
+    headers = {bits: _libc_header(root, path) for bits, path in _LIBC.items()}
+    if release_line is None and not any(headers.values()) and host != "solaris":
+        raise HostError(
+            "does not look like a Solaris root: it has neither /etc/release nor /lib/libc.so.1",
+            where=root.path,
+            hint="mount the image there, or say --host solaris",
+        )
+    chosen_release, release_source = _choose_release(release_line, release)
+    chosen_machine, machine_source = _choose_machine(headers, machine)
+    libc = {bits: _LIBC[bits] if header else None for bits, header in headers.items()}
+    configs = {
+        abi.bits: read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release)
+        for abi in chosen_machine.abis()
+    }
+    return SolarisFacts(
+        root=root,
+        release=chosen_release,
+        distribution=release_line or f"{chosen_release} (no /etc/release)",
+        machine=chosen_machine,
+        sources={"release": release_source, "machine": machine_source},
+        libc=libc,
+        configs=configs,
+        exclusion_list=root.read(LIST_PATH),
+        manifest_path=f"{manifest_directory(root, chosen_release)}/memproxy.xml",
+        profile_path=profile_path(chosen_release),
+        record=record.read(root),
+        early_mounts=_mounts(root.read("/etc/vfstab")),
+    )
+
+
+def read_config(root: Root, abi: Abi, layout: Layout, release: str) -> ConfigFile:
+    """The configuration file of `abi` as ld.so.1 of that release sees it."""
+    state = root.read(abi.config_path)
+    if state is None:
+        return ConfigFile(abi, None, "absent", None)
+    verdict = loader_verdict(state.data, layout)
+    try:
+        config = decode(state.data, layout=layout)
+    except LdConfigError as error:
+        return ConfigFile(abi, state, verdict, None, str(error))
+    if release == "10" and config.identified:
+        return ConfigFile(abi, state, "bad version", config, "Solaris 10 does not know the identification block")
+    return ConfigFile(abi, state, verdict, config)
+
+
+def _choose_release(line: Optional[str], option: Optional[str]) -> Tuple[str, str]:
+    found = None if line is None else release_of(line)
+    if found is None:
+        return (option, "--release") if option else ("illumos", "the default")
+    if option is not None and option != found:
+        raise UsageError(f"--release {option} contradicts the image, which is {found} ({line})", hint="leave it out")
+    return found, "/etc/release"
+
+
+def release_of(line: str) -> Optional[str]:
+    """The release that the first line of etc/release tells, None for a line of nobody we know."""
+    match = re.search(r"\bSolaris\s+(\d+)(\.\d+)?", line)
+    if match:
+        number = int(match[1])
+        if number < 10:
+            raise HostError(f"Solaris {number} is not supported", where="/etc/release", hint="10 is the oldest")
+        return "10" if number == 10 else "11.4" if match[2] == ".4" else "11"
+    if re.search(r"OpenIndiana|OmniOS|SmartOS|illumos|Tribblix|Joyent|DilOS|Triton", line, re.IGNORECASE):
+        return "illumos"
+    return None
+
+
+def _choose_machine(headers: Dict[int, Optional[elf_header.ElfHeader]], option: Optional[str]) -> Tuple[Machine, str]:
+    for bits, header in headers.items():
+        if header is None:
+            continue
+        try:
+            found = machine_of(header.machine)
+        except KeyError:
+            raise HostError(f"is for ELF machine {header.machine}, not one of Solaris's", where=_LIBC[bits]) from None
+        if option is not None and option != found.name:
+            raise UsageError(f"--machine {option} contradicts the image's {_LIBC[bits]} ({found.name})", hint="leave it out")
+        return found, _LIBC[bits]
+    return (MACHINES[option], "--machine") if option else (X86, "the default")
+
+
+def _libc_header(root: Root, path: str) -> Optional[elf_header.ElfHeader]:
+    state = root.read(path)
+    if state is None:
+        return None
+    try:
+        return elf_header.parse(state.data)
+    except ElfError as error:
+        raise HostError(error.what, where=path, hint="the image is damaged") from error
+
+
+def _first_line(state: Optional[FileState]) -> Optional[str]:
+    if state is None:
+        return None
+    text = state.data[:4096].decode("utf-8", "surrogateescape").strip()
+    return " ".join(text.splitlines()[0].split()) if text else None
+
+
+def _mounts(vfstab: Optional[FileState]) -> Tuple[str, ...]:
+    if vfstab is None:
+        return ()
+    lines = vfstab.data.decode("utf-8", "surrogateescape").splitlines()
+    fields = [line.split() for line in lines if not line.lstrip().startswith("#")]
+    return tuple(f[2] for f in fields if len(f) >= 3 and f[2].startswith("/") and f[2] != "/")
+
+
+def abis_of(facts: SolarisFacts, bits: Optional[Tuple[int, ...]]) -> Tuple[Abi, ...]:
+    """The ABIs to configure: those of `bits`, or all that the host has. HostError for one that it has not."""
+    present = facts.machine.abis()
+    have_libc = [bits_ for bits_, path in facts.libc.items() if path is not None]
+    if have_libc:
+        present = tuple(abi for abi in present if abi.bits in have_libc)
+    if bits is None:
+        return present
+    for wanted in bits:
+        if ABIS[wanted] not in present:
+            names = " and ".join(abi.name for abi in present)
+            raise HostError(f"has no {wanted}-bit ABI, only {names}", where=facts.root.path, hint="correct --bits")
+    return tuple(ABIS[wanted] for wanted in bits)

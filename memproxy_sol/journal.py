@@ -1,0 +1,366 @@
+"""Journal: carries a plan out, step by step, such that it can be taken back whenever it is cut short.
+
+The states of a change, told by its file STATE_DIRECTORY/changes/NNNNNN.jsonl:
+
+  no file         nothing has been changed
+  open            the first line (all steps, with what each file was before and will be after) and one `begin`
+                  line for each step taken up are on disk. Whoever finds it may not know whether the last step
+                  that was begun had its effect: undoing looks at what is there
+  complete        the last step is done; what the plan leaves for afterwards (deleting a generation that was
+                  set aside) may still be under way and can be repeated
+  undone          every step that was begun has been taken back, in reverse order
+
+A line is `CRC32 JSON`, written and fsynced before what it announces. A torn last line announces nothing that has
+happened. Every replacement of a file is: sibling in the same directory, fsync, read back, rename, fsync of the
+directory, so no instant exists at which a name leads to half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import zlib
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from memproxy_sol import generation as generations
+from memproxy_sol import steps as step_values
+from memproxy_sol.errors import ChangeError, HostError
+from memproxy_sol.record import STATE_DIRECTORY
+from memproxy_sol.root import FileState, Root
+from memproxy_sol.steps import MakeDirectory, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - every host we configure has it
+    fcntl = None  # type: ignore[assignment]
+
+CHANGES = f"{STATE_DIRECTORY}/changes"
+_SUFFIX = ".jsonl"
+_NEW = ".memproxy-new"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change as its journal tells it."""
+
+    number: int
+    what: str
+    """The command: `install`, `uninstall`…"""
+    started: str
+    """When, ISO 8601, UTC."""
+    steps: Tuple[Step, ...]
+    begun: int
+    """How many of the steps were taken up."""
+    state: str
+    """`open`, `complete` or `undone`."""
+    directories: Tuple[str, ...]
+    """Directories made for the journal itself."""
+    leave_nothing: bool
+    """Whether the journal and the directories go when the change is complete (uninstall --purge)."""
+    cleanup: Tuple[str, ...]
+    """Directories that we made once, to be removed when empty, deepest first."""
+
+
+@contextlib.contextmanager
+def locked(root: Root) -> Iterator[None]:
+    """Keep a second memproxy-sol from changing the same tree; HostError if one is at work.
+
+    The lock is on the tree's top directory itself, so it leaves nothing behind and dies with the process.
+    """
+    descriptor = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HostError(
+                    "another memproxy-sol is changing it", where=root.path, hint="wait for it to end and try again"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def history(root: Root) -> Tuple[Change, ...]:
+    """All changes of the host, oldest first. HostError for a journal whose first line is damaged."""
+    names = [name for name in root.names(CHANGES) if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()]
+    changes = (_read(root, f"{CHANGES}/{name}", int(name[: -len(_SUFFIX)])) for name in names)
+    return tuple(change for change in changes if change is not None)
+
+
+def unfinished(root: Root) -> Optional[Change]:
+    """The change that was cut short, None if there is none."""
+    return next((c for c in history(root) if c.state == "open" or (c.state == "complete" and c.leave_nothing)), None)
+
+
+def apply(
+    root: Root,
+    what: str,
+    started: str,
+    steps: Sequence[Step],
+    *,
+    leave_nothing: bool = False,
+    cleanup: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back and ChangeError says so."""
+    directories = step_values.missing_directories(root.exists, CHANGES)
+    number = max([change.number for change in history(root)], default=0) + 1
+    for directory in directories:
+        _make_directory(root, directory, 0o700 if directory in (STATE_DIRECTORY, CHANGES) else 0o755)
+    path = f"{CHANGES}/{number:06d}{_SUFFIX}"
+    opening = {
+        "change": number,
+        "what": what,
+        "started": started,
+        "steps": [step_values.to_json(step) for step in steps],
+        "directories": list(directories),
+        "leave_nothing": leave_nothing,
+        "cleanup": list(cleanup),
+    }
+    change = Change(number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup))
+    begun = 0
+    try:
+        _append(root, path, opening)
+        for step in steps:
+            progress(str(step))
+            _append(root, path, {"begin": begun})
+            begun += 1
+            _do(root, step)
+        _append(root, path, {"state": "complete"})
+    except BaseException as error:
+        _undo(root, change, begun)
+        if isinstance(error, OSError):
+            place = error.filename if isinstance(error.filename, str) else root.path
+            raise ChangeError(
+                f"{error.strerror or error}; the {what} was taken back and nothing is changed", where=place
+            ) from error
+        raise
+    _finish(root, change)
+
+
+def recover(root: Root, change: Change) -> str:
+    """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words."""
+    if change.state == "complete":
+        _finish(root, change)
+        return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
+    _undo(root, change, change.begun)
+    return f"change {change.number} ({change.what}), begun {change.started}, had been cut short and has been taken back"
+
+
+def _read(root: Root, path: str, number: int) -> Optional[Change]:
+    state = root.read(path)
+    assert state is not None
+    lines = list(_lines(state.data))
+    if not lines:
+        return None  # torn before the first line was whole: nothing had been done
+    try:
+        first, rest = lines[0], lines[1:]
+        return Change(
+            number=number,
+            what=str(first["what"]),
+            started=str(first["started"]),
+            steps=tuple(step_values.from_json(value) for value in first["steps"]),
+            begun=sum(1 for line in rest if "begin" in line),
+            state=next((str(line["state"]) for line in reversed(rest) if "state" in line), "open"),
+            directories=tuple(str(value) for value in first["directories"]),
+            leave_nothing=bool(first["leave_nothing"]),
+            cleanup=tuple(str(value) for value in first["cleanup"]),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise HostError(f"is damaged: {error!r}", where=path, hint="move it away once you know what it was") from error
+
+
+def _lines(data: bytes) -> Iterator[Dict[str, Any]]:
+    for line in data.split(b"\n"):
+        checksum, _, text = line.partition(b" ")
+        try:
+            if int(checksum, 16) != zlib.crc32(text):
+                return
+            yield json.loads(text)
+        except (ValueError, RecursionError):
+            return
+
+
+def _append(root: Root, path: str, value: Dict[str, Any]) -> None:
+    text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    host = root.host_path(path)
+    new = not os.path.exists(host)
+    descriptor = os.open(host, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, b"%08x %s\n" % (zlib.crc32(text), text))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if new:
+        _sync_directory(os.path.dirname(host))
+
+
+def _do(root: Root, step: Step) -> None:
+    if isinstance(step, MakeDirectory):
+        _make_directory(root, step.path, step.mode)
+    elif isinstance(step, PlaceGeneration):
+        _place_generation(root, step)
+    elif isinstance(step, ReplaceFile):
+        put_file(root, step.path, step.after)
+    else:
+        os.rename(root.host_path(step.directory), root.host_path(step.aside))
+        _sync_directory(os.path.dirname(root.host_path(step.directory)))
+
+
+def _undo(root: Root, change: Change, begun: int) -> None:
+    """Take back the first `begun` steps in reverse; each looks at what is there, since the last may not have happened."""
+    for step in reversed(change.steps[:begun]):
+        _undo_step(root, step)
+    path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
+    if change.directories:
+        # The first change of this host: without it there would be no journal at all.
+        _remove_file(root, path)
+        _remove_empty(root, reversed(change.directories))
+    elif root.exists(path):
+        _append(root, path, {"state": "undone"})
+
+
+def _undo_step(root: Root, step: Step) -> None:
+    host = root.host_path(step.directory if isinstance(step, (PlaceGeneration, RemoveGeneration)) else step.path)
+    if isinstance(step, MakeDirectory):
+        _remove_empty(root, [step.path])
+    elif isinstance(step, PlaceGeneration):
+        for name in (host, _partial(host)):
+            if os.path.isdir(name):
+                shutil.rmtree(name)
+                _sync_directory(os.path.dirname(name))
+    elif isinstance(step, RemoveGeneration):
+        if os.path.isdir(root.host_path(step.aside)):
+            os.rename(root.host_path(step.aside), host)
+            _sync_directory(os.path.dirname(host))
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(host + _NEW)
+        now = root.read(step.path) if os.path.lexists(host) else None
+        if now == step.after and now != step.before:
+            put_file(root, step.path, step.before)
+
+
+def _finish(root: Root, change: Change) -> None:
+    """What a complete change leaves for afterwards; may be repeated."""
+    for step in change.steps:
+        if isinstance(step, RemoveGeneration):
+            shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
+    if change.leave_nothing:
+        for name in root.names(CHANGES):
+            if name.endswith(_SUFFIX):
+                _remove_file(root, f"{CHANGES}/{name}")
+        _remove_empty(root, [CHANGES, STATE_DIRECTORY, *change.cleanup])
+
+
+def put_file(root: Root, path: str, state: Optional[FileState]) -> None:
+    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError if that fails."""
+    host = root.host_path(path)
+    if state is None:
+        _remove_file(root, path)
+        return
+    new = host + _NEW
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    try:
+        _write_new(new, state)
+        os.rename(new, host)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    _sync_directory(os.path.dirname(host))
+
+
+def _place_generation(root: Root, step: PlaceGeneration) -> None:
+    assert step.generation is not None, "a step from a journal can only be undone"
+    host = root.host_path(step.directory)
+    partial = _partial(host)
+    if os.path.isdir(partial):
+        shutil.rmtree(partial)
+    made = [partial, *(os.path.join(partial, name) for name in step.generation.subdirectories)]
+    for directory in made:
+        os.mkdir(directory)
+        os.chmod(directory, generations.DIRECTORY_MODE)
+        os.chown(directory, 0, 0)
+    for member in step.generation.members:
+        _write_new(os.path.join(partial, member.name), FileState(member.data, generations.FILE_MODE, 0, 0))
+    for directory in reversed(made):
+        _sync_directory(directory)
+    os.rename(partial, host)
+    _sync_directory(os.path.dirname(host))
+
+
+def _partial(host: str) -> str:
+    parent, name = os.path.split(host)
+    return os.path.join(parent, f".{name}.partial")
+
+
+def _write_new(host: str, state: FileState) -> None:
+    descriptor = os.open(host, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, state.data)
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_gid) != (state.uid, state.gid):
+            os.fchown(descriptor, state.uid, state.gid)
+        os.fchmod(descriptor, state.mode)
+        os.fsync(descriptor)
+        if _read_all(descriptor) != state.data:
+            raise OSError(5, "what was written reads back differently", host)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read_all(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    pieces: List[bytes] = []
+    while True:
+        piece = os.read(descriptor, 1 << 20)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def _make_directory(root: Root, path: str, mode: int) -> None:
+    host = root.host_path(path)
+    os.mkdir(host)
+    os.chmod(host, mode)
+    status = os.stat(host)
+    if (status.st_uid, status.st_gid) != (0, 0):
+        os.chown(host, 0, 0)
+    _sync_directory(os.path.dirname(host))
+
+
+def _remove_file(root: Root, path: str) -> None:
+    host = root.host_path(path)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(host)
+        _sync_directory(os.path.dirname(host))
+
+
+def _remove_empty(root: Root, paths: Any) -> None:
+    for path in paths:
+        host = root.host_path(path)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(host).st_mode):
+                os.rmdir(host)
+                _sync_directory(os.path.dirname(host))
+
+
+def _sync_directory(host: str) -> None:
+    descriptor = os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

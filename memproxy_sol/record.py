@@ -1,0 +1,150 @@
+"""Record: what is installed on a host, and what was there before; verify, upgrade and uninstall go by it.
+
+It is one JSON object in STATE_DIRECTORY/installed.json, checksummed, replaced atomically like every other file
+of a change, and holds no time: installing the same again leaves the same bytes.
+Standard library only: the boot-time verification imports this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple
+
+from memproxy_sol.errors import HostError
+from memproxy_sol.root import FileState, Root
+
+STATE_DIRECTORY = "/var/opt/memproxy"
+RECORD_PATH = f"{STATE_DIRECTORY}/installed.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AbiRecord:
+    """What one ABI's configuration was made to say."""
+
+    generation: str
+    """The generation's directory (without `/64`)."""
+    files: Tuple[str, ...]
+    """The preload files in their order."""
+    replaceable: bool
+    trusted: bool
+    library_path: Tuple[str, ...]
+    """Library directories that we added."""
+    written: str
+    """SHA-256 of the configuration file as we wrote it."""
+    original: Optional[FileState]
+    """The configuration file before the first install, None if there was none."""
+    adopted: Tuple[str, ...] = ()
+    """Others' preload items that ours stands in for."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that memproxy-sol placed on a host."""
+
+    abis: Dict[int, AbiRecord] = field(default_factory=dict)
+    generations: Dict[str, Dict[str, str]] = field(default_factory=dict)
+    """Directory of each generation that was placed, to the SHA-256 of its members by name."""
+    files: Dict[str, str] = field(default_factory=dict)
+    """Other files that we created (exclusion list, manifest, profile), to their SHA-256."""
+    directories: Tuple[str, ...] = ()
+    """Directories that we created, parents first."""
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(record: Record) -> bytes:
+    """The file's content for `record`."""
+    body = {
+        "format": FORMAT,
+        "abis": {str(bits): _abi_to_json(abi) for bits, abi in sorted(record.abis.items())},
+        "generations": {d: dict(sorted(m.items())) for d, m in sorted(record.generations.items())},
+        "files": dict(sorted(record.files.items())),
+        "directories": list(record.directories),
+    }
+    return json.dumps({"sha256": digest(_canonical(body)), **body}, indent=1).encode("ascii") + b"\n"
+
+
+def decode(data: bytes) -> Record:
+    """The record in `data`; HostError if it is damaged or of a newer format."""
+    try:
+        body = json.loads(data.decode("ascii"))
+        checksum = body.pop("sha256")
+        if body["format"] != FORMAT:
+            raise HostError(
+                f"has format {body['format']}, this program knows {FORMAT}",
+                where=RECORD_PATH,
+                hint="use the newer memproxy-sol that wrote it",
+            )
+        if checksum != digest(_canonical(body)):
+            raise ValueError("the checksum does not fit")
+        return Record(
+            abis={int(bits): _abi_from_json(abi) for bits, abi in body["abis"].items()},
+            generations={str(d): {str(n): str(h) for n, h in m.items()} for d, m in body["generations"].items()},
+            files={str(path): str(value) for path, value in body["files"].items()},
+            directories=tuple(str(path) for path in body["directories"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise HostError(f"is damaged: {error}", where=RECORD_PATH) from error
+
+
+def read(root: Root) -> Optional[Record]:
+    """The record of the host, None if nothing was installed; HostError if it cannot be read or is damaged."""
+    state = root.read(RECORD_PATH)
+    return None if state is None else decode(state.data)
+
+
+def file_to_json(state: Optional[FileState]) -> Optional[Dict[str, Any]]:
+    """A file's state as JSON, its content in base64."""
+    if state is None:
+        return None
+    data = base64.b64encode(state.data).decode("ascii")
+    return {"data": data, "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
+
+
+def file_from_json(value: Optional[Dict[str, Any]]) -> Optional[FileState]:
+    """The inverse of `file_to_json`; ValueError, KeyError or TypeError for anything else."""
+    if value is None:
+        return None
+    try:
+        data = base64.b64decode(value["data"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    return FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]))
+
+
+def _canonical(body: Dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _abi_to_json(abi: AbiRecord) -> Dict[str, Any]:
+    return {
+        "generation": abi.generation,
+        "files": list(abi.files),
+        "replaceable": abi.replaceable,
+        "trusted": abi.trusted,
+        "library_path": list(abi.library_path),
+        "written": abi.written,
+        "original": file_to_json(abi.original),
+        "adopted": list(abi.adopted),
+    }
+
+
+def _abi_from_json(value: Dict[str, Any]) -> AbiRecord:
+    return AbiRecord(
+        generation=str(value["generation"]),
+        files=tuple(str(name) for name in value["files"]),
+        replaceable=bool(value["replaceable"]),
+        trusted=bool(value["trusted"]),
+        library_path=tuple(str(name) for name in value["library_path"]),
+        written=str(value["written"]),
+        original=file_from_json(value["original"]),
+        adopted=tuple(str(name) for name in value["adopted"]),
+    )

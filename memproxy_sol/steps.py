@@ -1,0 +1,128 @@
+"""Steps: the plain values a plan is made of. What carries them out, and takes them back, is journal.py.
+
+A step knows the state before and after it, so that an interrupted change can be undone from its journal alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple, Union
+
+from memproxy_sol.generation import Generation
+from memproxy_sol.record import digest, file_from_json, file_to_json
+from memproxy_sol.root import FileState
+
+
+@dataclass(frozen=True)
+class MakeDirectory:
+    """Make a directory that does not exist, owned by root."""
+
+    path: str
+    mode: int = 0o755
+
+    def __str__(self) -> str:
+        return f"make directory {self.path}"
+
+
+@dataclass(frozen=True)
+class PlaceGeneration:
+    """Write a generation complete under another name, then rename it into place."""
+
+    directory: str
+    digests: Dict[str, str]
+    """SHA-256 by member name."""
+    generation: Optional[Generation] = None
+    """The content; None in a step that was read back from a journal, which can only be undone."""
+
+    def __str__(self) -> str:
+        return f"place generation {self.directory} ({', '.join(sorted(self.digests))})"
+
+
+@dataclass(frozen=True)
+class ReplaceFile:
+    """Bring a file from one state to another in one rename; None is its absence."""
+
+    path: str
+    before: Optional[FileState]
+    after: Optional[FileState]
+    purpose: str
+    """What the file is, in words: `32-bit runtime linker configuration`."""
+
+    def __str__(self) -> str:
+        verb = "remove" if self.after is None else "write" if self.before is None else "replace"
+        return f"{verb} {self.path} ({self.purpose})"
+
+
+@dataclass(frozen=True)
+class RemoveGeneration:
+    """Take a generation out of its place; it is deleted when the change is complete."""
+
+    directory: str
+
+    def __str__(self) -> str:
+        return f"remove generation {self.directory}"
+
+    @property
+    def aside(self) -> str:
+        """Where it waits for the change to be complete."""
+        parent, _, name = self.directory.rpartition("/")
+        return f"{parent}/.{name}.removed"
+
+
+Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration]
+
+
+def to_json(step: Step) -> Dict[str, Any]:
+    """The step as a journal keeps it: enough to undo it."""
+    if isinstance(step, MakeDirectory):
+        return {"do": "make-directory", "path": step.path, "mode": oct(step.mode)}
+    if isinstance(step, PlaceGeneration):
+        return {"do": "place-generation", "path": step.directory, "digests": step.digests}
+    if isinstance(step, RemoveGeneration):
+        return {"do": "remove-generation", "path": step.directory}
+    return {
+        "do": "replace-file",
+        "path": step.path,
+        "purpose": step.purpose,
+        "before": file_to_json(step.before),
+        "after": file_to_json(step.after),
+    }
+
+
+def from_json(value: Dict[str, Any]) -> Step:
+    """The inverse of `to_json`; KeyError, ValueError or TypeError for anything else."""
+    kind, path = value["do"], str(value["path"])
+    if kind == "make-directory":
+        return MakeDirectory(path, int(value["mode"], 8))
+    if kind == "place-generation":
+        return PlaceGeneration(path, {str(n): str(d) for n, d in value["digests"].items()})
+    if kind == "remove-generation":
+        return RemoveGeneration(path)
+    if kind == "replace-file":
+        before, after = file_from_json(value["before"]), file_from_json(value["after"])
+        return ReplaceFile(path, before, after, str(value["purpose"]))
+    raise ValueError(f"unknown step {kind!r}")
+
+
+def summary(step: Step) -> Dict[str, Any]:
+    """The step as `plan --json` prints it: digests instead of contents."""
+    value = to_json(step)
+    if isinstance(step, ReplaceFile):
+        value["before"] = _attributes(step.before)
+        value["after"] = _attributes(step.after)
+    return value
+
+
+def _attributes(state: Optional[FileState]) -> Optional[Dict[str, Any]]:
+    if state is None:
+        return None
+    return {"sha256": digest(state.data), "size": len(state.data), "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
+
+
+def missing_directories(exists: Any, path: str) -> Tuple[str, ...]:
+    """The ancestors of `path` and `path` itself which `exists` (a function of a path) denies, parents first."""
+    missing = []
+    while path != "/" and not exists(path):
+        missing.append(path)
+        path = path.rpartition("/")[0] or "/"
+    return tuple(reversed(missing))
