@@ -1,0 +1,19 @@
+# The targets of a checkout; each is a script in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing: distribution packages (as root or with sudo) and .venv
+	@scripts/setup
+
+demo: setup ## build, configure and verify a Solaris image, and prove routing on this machine
+	@scripts/demo
+
+test: setup ## lint, type check and run the tests (at most 10 minutes)
+	@scripts/test
+
+clean: ## remove everything that is generated here, .venv included
+	rm -rf .venv .setup build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
