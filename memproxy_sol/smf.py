@@ -17,6 +17,7 @@ from xml.sax.saxutils import quoteattr
 
 from memproxy_sol import resources
 from memproxy_sol.errors import SmfError
+from memproxy_sol.root import Root
 
 SERVICE = "svc:/site/memproxy"
 FMRI = "svc:/site/memproxy:default"
@@ -39,38 +40,31 @@ _DEPTH_LIMIT = 32
 LIB_DIRECTORY = "/lib/svc/manifest/site"
 VAR_DIRECTORY = "/var/svc/manifest/site"
 _EARLY_IMPORT = "/lib/svc/manifest/system/early-manifest-import.xml"
-_FILE_NAME = "memproxy.xml"
+_SMARTOS = re.compile(r"smartos|joyent", re.IGNORECASE)
 
 
-def manifest_directory(exists: Callable[[str], bool], release: str) -> str:
+def manifest_directory(root: Root, release: str, distribution: str = "") -> str:
     """The directory whose manifests the target imports by itself.
 
-    `exists` tells whether a path of the target exists; `release` is its release in words (first line of
-    /etc/release, or what the user named). Solaris 10 has no import from /lib. SmartOS is named because its
-    global zone loses /lib at a reboot and its zones share it read-only, so that only /var keeps a file.
-    For another system the tree decides, and for an empty tree the newer place (section 14, 15, 19).
+    `release` is one of `hosts.solaris.RELEASES`, `distribution` the first line of its /etc/release. SmartOS is
+    named because its global zone loses /lib at a reboot and its zones share it read-only, so that only /var
+    keeps a file. For another system the tree decides, and for an empty tree the release: Solaris 10 imports
+    nothing from /lib (section 14, 15, 19).
     """
-    if re.search(r"smartos|joyent", release, re.IGNORECASE):
+    if _SMARTOS.search(distribution):
         return VAR_DIRECTORY
-    if exists(LIB_DIRECTORY) or exists(_EARLY_IMPORT):
+    if root.exists(LIB_DIRECTORY) or root.exists(_EARLY_IMPORT):
         return LIB_DIRECTORY
-    if re.search(r"solaris ?10\b|sunos ?5\.10\b", release, re.IGNORECASE):
-        return VAR_DIRECTORY
-    return LIB_DIRECTORY
+    return VAR_DIRECTORY if release == "10" else LIB_DIRECTORY
 
 
-def manifest_path(exists: Callable[[str], bool], release: str) -> str:
-    """Where the manifest is delivered; parameters as for `manifest_directory`."""
-    return f"{manifest_directory(exists, release)}/{_FILE_NAME}"
+def profile_path(release: str, distribution: str = "") -> str | None:
+    """Where an enabling profile goes, or None where there is no place for one; parameters as above.
 
-
-def profile_path(directory: str) -> str | None:
-    """Where an enabling profile goes, for the `manifest_directory` of the target, or None where there is no such place.
-
-    Where manifests lie in /var the only profile that is read and kept is /var/svc/profile/site.xml, which
-    belongs to the administrator: the service is then enabled by hand, `svcadm enable` (section 14).
+    Solaris 10, and SmartOS beyond a reboot, have /var/svc/profile/site.xml alone, which belongs to the
+    administrator: there the service is enabled by hand, `svcadm enable` (section 14, 15).
     """
-    return f"/etc/svc/profile/site/{_FILE_NAME}" if directory == LIB_DIRECTORY else None
+    return None if release == "10" or _SMARTOS.search(distribution) else "/etc/svc/profile/site/memproxy.xml"
 
 
 _UNSAFE = {"$", "*", "?", "[", "#", "~", "%", "{", "}"}
@@ -187,14 +181,20 @@ class _Refused(Exception):
     """Raised inside the parser's handlers; its text says what the document must not have."""
 
 
-_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
-_FOREIGN_ENTITY = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9A-Fa-f]+);)")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_FOREIGN_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9A-Fa-f]+);)")
 
 
 def _tree(data: bytes, where: str) -> ElementTree.Element:
     """The elements of a service bundle. Nothing outside `data` is opened and nothing in it is expanded."""
     if len(data) > SIZE_LIMIT:
         raise SmfError(f"has {len(data)} bytes, more than the {SIZE_LIMIT} of any manifest", where=where)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SmfError(f"is not UTF-8 at offset {error.start}", where=where) from error
+    if "\0" in text:  # expat would take it for UTF-16, whatever it is told
+        raise SmfError("is not well-formed XML: it has zero bytes", where=where)
     builder = ElementTree.TreeBuilder()
     system_identifier: str | None = None
     depth = 0
@@ -233,14 +233,14 @@ def _tree(data: bytes, where: str) -> ElementTree.Element:
     parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(data, True)
+        parser.Parse(text, True)
         root = builder.close()
     except _Refused as refused:
         raise SmfError(f"has {refused}, which no manifest needs", where=where) from None
     except expat.ExpatError as error:
         raise SmfError(f"is not well-formed XML: {error}", where=where) from error
     # A document with a DOCTYPE may use entities that only the DTD declares; expat drops them from attributes.
-    if _FOREIGN_ENTITY.search(_COMMENT.sub(b"", data)):
+    if _FOREIGN_ENTITY.search(_COMMENT.sub("", text)):
         raise SmfError("has an entity reference, which no manifest needs", where=where)
     if system_identifier != DTD_PATH:
         raise SmfError(f"its DOCTYPE does not name {DTD_PATH}, so that svccfg refuses it", where=where)

@@ -1,0 +1,209 @@
+"""The SMF start and refresh method, `memproxy-sol verify --smf`: whatever happens, one of SMF's own exit codes.
+
+A plain non-zero status is tried three times at once and explains nothing, so that neither a traceback (1) nor
+argparse (2) nor a failing flush (120) may decide. The check runs in a forked child and the parent only waits:
+a child that hangs, even in a read that no signal ends, that crashes or that eats all memory cannot keep the
+parent from answering. Standard library and our own modules only; those of the check are imported in the child.
+
+Sources: smf_method(5), and the exit statuses as svc.startd treats them (reference "smf", section 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+from memproxy_sol.findings import printable
+
+LIMIT_SECONDS = 5.0
+"""For the whole check, so that a boot never waits for the 60 seconds of the manifest."""
+
+OK = 0
+ERR_FATAL = 95
+ERR_CONFIG = 96
+ERR_NOSMF = 99
+ERR_PERM = 100
+NAMES = {
+    OK: "SMF_EXIT_OK",
+    ERR_FATAL: "SMF_EXIT_ERR_FATAL",
+    ERR_CONFIG: "SMF_EXIT_ERR_CONFIG",
+    ERR_NOSMF: "SMF_EXIT_ERR_NOSMF",
+    ERR_PERM: "SMF_EXIT_ERR_PERM",
+}
+"""The statuses that are used, all of which the restarter takes as they are meant, at the first time."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the restarter gets: an exit status and the last line of the log."""
+
+    status: int
+    reason: str
+    """What is the matter, without a final full stop."""
+    hint: str = ""
+    """The command that mends it."""
+
+    def line(self, fmri: str) -> str:
+        """The last line of the log, at which `svcs -x` points; `fmri` is the instance to clear."""
+        text = f"memproxy-sol: {NAMES[self.status]} ({self.status}): {self.reason}"
+        if self.hint:
+            text += f"; {self.hint}"
+        return text if self.status in (OK, ERR_NOSMF) else f"{text}; then svcadm clear {fmri}"
+
+
+def main(argv: list[str], limit: float = LIMIT_SECONDS) -> int:
+    """Verify as SMF's method, `argv` being what follows `verify`; return the exit status, never raise.
+
+    `--root DIR` looks at another tree than `/`; anything else beside `--smf` is a fault of the manifest (95).
+    Standard output gets each finding on a line, then the reason and the mending command on the last one.
+    """
+    fmri = os.environ.get("SMF_FMRI", "")
+    try:
+        answer = _answer(argv, fmri, limit)
+    except BaseException as error:  # KeyboardInterrupt and MemoryError included: nothing else may decide
+        answer = _internal(error)
+    _write(answer.line(fmri))
+    return answer.status
+
+
+def _answer(argv: list[str], fmri: str, limit: float) -> Answer:
+    if not fmri:
+        return Answer(
+            ERR_NOSMF,
+            "this is the method of an SMF service, and SMF_FMRI is not in the environment",
+            "type memproxy-sol verify, or svcadm enable svc:/site/memproxy:default",
+        )
+    path = "/"
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--root":
+            path = next(arguments, "")
+        elif argument.startswith("--root="):
+            path = argument[len("--root=") :]
+        elif argument != "--smf":
+            return Answer(
+                ERR_FATAL,
+                f"the method takes no argument {argument!r}",
+                "import the manifest as delivered: svcadm restart svc:/system/manifest-import:default",
+            )
+    if not path:
+        return Answer(ERR_FATAL, "--root names no directory", "name one")
+    if not os.environ.get("LD_NOCONFIG"):
+        _write("warning: LD_NOCONFIG is not set: with a broken preload this method would die before its first line")
+    return _in_child(path, limit)
+
+
+def _in_child(path: str, limit: float) -> Answer:
+    """The answer of a child that verifies the tree `path`; without one after `limit` seconds the child is killed."""
+    deadline = time.monotonic() + limit
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _child(path, writer)
+    os.close(writer)
+    data = None
+    try:
+        data = _read_until_closed(reader, deadline)
+    finally:
+        os.close(reader)
+        if data is None:
+            # Killed but not waited for: in a read that no signal ends it would take the parent with it.
+            os.kill(child, signal.SIGKILL)
+    if data is None:
+        return Answer(
+            ERR_FATAL,
+            f"the check took longer than {limit:g} seconds and was ended",
+            "look for a file system that does not answer, with memproxy-sol verify",
+        )
+    _, wait_status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(wait_status):
+        return _internal(f"the check died on signal {os.WTERMSIG(wait_status)}")
+    status, _, rest = data.decode("utf-8").partition("\n")
+    reason, _, hint = rest.partition("\n")
+    if not reason:
+        return _internal(f"the check ended with status {os.WEXITSTATUS(wait_status)} and without an answer")
+    return Answer(int(status), reason, hint)
+
+
+def _read_until_closed(descriptor: int, deadline: float) -> bytes | None:
+    """Everything that is written to the pipe, or None if it is not closed at `deadline`."""
+    data = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return data
+        data += piece
+
+
+def _child(path: str, writer: int) -> NoReturn:
+    """Verify, print the findings, send the answer, end: no clean-up of the parent's runs twice."""
+    try:
+        try:
+            answer = _verify(path)
+        except BaseException as error:
+            answer = _internal(error)
+        text = "\n".join((str(answer.status), printable(answer.reason), printable(answer.hint)))
+        _write_all(writer, text.encode("utf-8"))
+    finally:
+        os._exit(0)
+
+
+def _verify(path: str) -> Answer:
+    from memproxy_sol.errors import MemproxyError
+    from memproxy_sol.findings import errors_in
+    from memproxy_sol.root import Root
+    from memproxy_sol.verify import verify
+
+    try:
+        findings = verify(Root(path)).findings
+    except (MemproxyError, PermissionError) as error:
+        if not isinstance(error, MemproxyError):
+            return Answer(ERR_PERM, str(error), "run memproxy-sol verify as root")
+        place = "" if error.where is None else f"{error.where}: "
+        return Answer(ERR_PERM if _denied(error) else ERR_CONFIG, place + error.what, error.hint or "")
+    for finding in findings:
+        _write(str(finding))
+    errors = errors_in(findings)
+    if not errors:
+        return Answer(OK, f"nothing wrong below {path}, {len(findings)} remarks above")
+    wrong = [finding for finding in errors if not finding.unreadable]
+    first = wrong[0] if wrong else errors[0]
+    more = f" (and {len(errors) - 1} more above)" if len(errors) > 1 else ""
+    return Answer(ERR_CONFIG if wrong else ERR_PERM, f"{first.where}: {first.text}{more}", first.hint)
+
+
+def _denied(error: BaseException | None) -> bool:
+    """Whether lack of rights is at the bottom of `error`."""
+    while error is not None:
+        if isinstance(error, PermissionError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _internal(error: BaseException | str) -> Answer:
+    what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return Answer(ERR_FATAL, f"internal error: {what}", "type memproxy-sol verify, and report what it says")
+
+
+def _write(text: str) -> None:
+    """One line to the log, which `text` can neither break nor forge.
+
+    Not through sys.stdout, whose flush at the end could fail and decide the status.
+    """
+    with contextlib.suppress(OSError):
+        _write_all(1, printable(text).encode("utf-8") + b"\n")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
