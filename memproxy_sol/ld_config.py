@@ -4,63 +4,104 @@
 field and file offset, because ld.so.1 checks nothing of that and kills every process of the ABI instead.
 `decode(mapped=True)` reads as ld.so.1 and crle do: the file as it lies in memory, the rest of its last page zero.
 
-Text is carried as `str` with UTF-8 and surrogateescape, so that every byte survives (`to_text`, `to_bytes`).
-
-Source of the format: reference "crle", section 3; crle(1). Standard library only: the boot-time verification
-imports this module. It is longer than the other modules because the two directions and the checks between them
-must be read side by side.
+The values are in `ld_config_value.py`, their JSON in `ld_config_json.py`; all of it is offered here. Source of the
+format: reference "crle", section 3. Standard library only: the boot-time verification imports this module. It is
+longer than others because the two directions and the checks between them must be read side by side.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from memproxy_sol import abi
 from memproxy_sol.errors import LdConfigError
+from memproxy_sol.ld_config_json import from_json, layout_from_json, to_json
+from memproxy_sol.ld_config_value import (
+    ALTERNATIVES,
+    BITS_64,
+    IGNORE,
+    MACHINE_NAMES,
+    PERMANENT,
+    REPLACEABLE,
+    SPLIT_LIB,
+    VERSION,
+    VERSION_FILTERS,
+    VERSION_VARIABLES,
+    CachedDirectory,
+    CachedObject,
+    Filter,
+    Layout,
+    LdConfig,
+    ObjectCache,
+    Path,
+    Variable,
+    layout_for,
+    machine_number,
+    new,
+    to_bytes,
+    to_text,
+)
+
+__all__ = [
+    "ALTERNATIVES",
+    "BITS_64",
+    "IDENTIFICATION_SIZE",
+    "IGNORE",
+    "MACHINE_NAMES",
+    "MAGIC",
+    "MAX_SIZE",
+    "PERMANENT",
+    "REPLACEABLE",
+    "SPLIT_LIB",
+    "VERSION",
+    "VERSION_FILTERS",
+    "VERSION_VARIABLES",
+    "CachedDirectory",
+    "CachedObject",
+    "Filter",
+    "Layout",
+    "LdConfig",
+    "ObjectCache",
+    "Path",
+    "OutsideError",
+    "Variable",
+    "decode",
+    "encode",
+    "from_json",
+    "guess_layout",
+    "identify",
+    "layout_for",
+    "layout_from_json",
+    "machine_number",
+    "new",
+    "to_bytes",
+    "to_json",
+    "to_text",
+]
 
 MAGIC = b"?RLC"
 IDENTIFICATION_SIZE = 16
-VERSION = 4
-"""The newest version that ld.so.1 of illumos accepts, and the one that is written."""
-VERSION_VARIABLES = 3
-VERSION_FILTERS = 4
 MAX_SIZE = 4 * 1024 * 1024
 """Files above this many bytes are refused unread. The configuration of a host takes some hundred bytes; an object
 cache takes about 64 bytes an object, so this is room for 65,000 of them, and it bounds time and memory."""
 
-IGNORE = 0x1
-"""Header flag: the contents are to be ignored (set while a file is being built)."""
-ALTERNATIVES = 0x2
-"""Header flag: alternative objects exist."""
-BITS_64 = 0x4
-"""Header flag: 64-bit file."""
-SPLIT_LIB = 0x8
-"""Header flag: the paths know about /lib. Without it readers put /lib in front of /usr/lib."""
-
-REPLACEABLE = 0x1
-PERMANENT = 0x2
-
-MACHINE_NAMES = {2: "SPARC", 3: "80386", 43: "SPARCV9", 62: "AMD64"}
-"""The names which crle displays; other machines are known by their number."""
-_MACHINE_ALIASES = {"I386": 3, "X86_64": 62, "AARCH64": 183, "SPARC32PLUS": 18}
-
-_HEADER_WORDS = (
-    ("version", 0),
-    ("flags", 4),
-    ("dlflags", 8),
-    ("application", 12),
-    ("hash", 16),
-    ("objects", 20),
-    ("strings", 24),
-    ("files", 28),
-    ("directories", 32),
-    ("library_path", 36),
-    ("aout_library_path", 40),
-    ("trusted_directories", 44),
-    ("aout_trusted_directories", 48),
+_WORDS = (
+    "version",
+    "flags",
+    "dlflags",
+    "application",
+    "hash",
+    "objects",
+    "strings",
+    "files",
+    "directories",
+    "library_path",
+    "aout_library_path",
+    "trusted_directories",
+    "aout_trusted_directories",
 )
+"""The words at the start of the header, in order."""
 _OBJECT_SIZE = 24
 _BUDGET = 8
 """All strings that the tables refer to, repetitions included, may together be this many times the file's size.
@@ -70,201 +111,6 @@ to one long string would unfold to gigabytes."""
 
 class OutsideError(LdConfigError):
     """An offset leads outside the file as it lies in memory: ld.so.1 and crle die there with SIGSEGV."""
-
-
-def to_text(data: bytes) -> str:
-    """Bytes of a file or a path as text; every byte survives."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-def to_bytes(text: str) -> bytes:
-    """The reverse of `to_text`; UnicodeEncodeError for a surrogate that no byte decodes to."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the bytes of a file depend on: class, byte order and machine, as its identification block says."""
-
-    bits: int
-    """32 or 64."""
-    byte_order: str
-    """`little` or `big`."""
-    machine: int
-    """ELF machine number, 1 to 255 (one byte in the file)."""
-
-    @property
-    def header_size(self) -> int:
-        """Bytes of the header: i386 alone aligns 8-byte numbers to 4 (reference "crle", section 3)."""
-        return 80 if self.machine == 3 else 88
-
-    @property
-    def tail_offset(self) -> int:
-        """Where the 8-byte numbers of the header begin: two of them, then three words."""
-        return 52 if self.machine == 3 else 56
-
-    @property
-    def page_size(self) -> int:
-        """Bytes of the smallest memory page, up to which the end of a mapped file reads as zeros."""
-        return 8192 if self.machine in (2, 18, 43) else 4096
-
-    @property
-    def class_name(self) -> str:
-        """`32-bit` or `64-bit`."""
-        return f"{self.bits}-bit"
-
-    @property
-    def order_name(self) -> str:
-        """`LSB` or `MSB`, as crle displays it."""
-        return "LSB" if self.byte_order == "little" else "MSB"
-
-    @property
-    def machine_name(self) -> str:
-        """The name that crle displays, or the ELF machine number in decimal."""
-        return MACHINE_NAMES.get(self.machine, str(self.machine))
-
-    def __str__(self) -> str:
-        return f"{self.class_name} {self.order_name} {self.machine_name}"
-
-
-def layout_for(machine: abi.Machine, bits: int) -> Layout:
-    """The layout of `machine`'s files of an ABI; KeyError if the machine has no such ABI."""
-    return Layout(bits, machine.byte_order, machine.elf_machine[bits])
-
-
-def machine_number(name: str) -> int:
-    """The ELF machine number for a name as crle or `Layout.machine_name` gives it; ValueError if unknown."""
-    known = {text: number for number, text in MACHINE_NAMES.items()}
-    known.update(_MACHINE_ALIASES)
-    if name.upper() in known:
-        return known[name.upper()]
-    number = int(name, 16 if name.lower().startswith("0x") else 10)
-    if not 0 < number < 256:
-        raise ValueError(name)
-    return number
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One entry of the variable table."""
-
-    text: str
-    """`NAME=VALUE` as stored; there need not be a `=`."""
-    flags: int = REPLACEABLE
-    """0x2 permanent; the other bits are noise (0x1 replaceable, 0x1000 came from an older file)."""
-
-    @classmethod
-    def define(cls, name: str, value: str | None, permanent: bool = False) -> Variable:
-        """`NAME=VALUE`, or the bare name if `value` is None, with the flags that crle gives a new entry."""
-        return cls(name if value is None else f"{name}={value}", PERMANENT if permanent else REPLACEABLE)
-
-    @property
-    def name(self) -> str:
-        return self.text.split("=", 1)[0]
-
-    @property
-    def value(self) -> str | None:
-        """The text behind the first `=`; None if there is none."""
-        return self.text.split("=", 1)[1] if "=" in self.text else None
-
-    @property
-    def permanent(self) -> bool:
-        return bool(self.flags & PERMANENT)
-
-
-@dataclass(frozen=True)
-class CachedObject:
-    """One entry of the object table (`crle -i`, `-a`, `-g`)."""
-
-    name: str
-    directory: int
-    """Identifier of the directory that it belongs to."""
-    flags: int
-    """Object flags of reference "crle", section 3.6."""
-    info: int
-    """Modification time of a directory in seconds, or size of a file in bytes."""
-    hash: int
-    alternative: str | None = None
-
-
-@dataclass(frozen=True)
-class CachedDirectory:
-    """One entry of the directory table."""
-
-    object: int
-    """Index of its entry in the object table, from 1."""
-    files: tuple[int, ...] = ()
-    """Indices of the objects in it."""
-
-
-@dataclass(frozen=True)
-class ObjectCache:
-    """Hash, object, directory and file tables. Indices count from 1: entry 0 of the object table is unused."""
-
-    buckets: tuple[int, ...]
-    chains: tuple[int, ...]
-    objects: tuple[CachedObject, ...]
-    directories: tuple[CachedDirectory, ...]
-    application: int | None = None
-    """Index of the one application that the file is for."""
-    spare: int = 0
-    """NUL bytes at the end of the string table that crle reserved and did not use."""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """One entry of the filter table."""
-
-    name: str
-    filtees: str
-    """The filtee string as recorded in the filter."""
-    resolved: tuple[str, ...] = ()
-    """The filtees that it stands for."""
-
-
-Path = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class LdConfig:
-    """The value of a file. A path list is the stored string split at `:`; () is an empty string, None is absent."""
-
-    layout: Layout
-    identified: bool = True
-    """Whether the file has the identification block."""
-    version: int = VERSION
-    flags: int = SPLIT_LIB
-    dlflags: int = 0
-    library_path: Path | None = None
-    trusted_directories: Path | None = None
-    aout_library_path: Path | None = None
-    aout_trusted_directories: Path | None = None
-    environment: tuple[Variable, ...] | None = None
-    """None: no table; (): an empty table."""
-    objects: ObjectCache | None = None
-    filters: tuple[Filter, ...] | None = None
-    reservation: tuple[int, int] | None = None
-    """First and last address of the memory reservation for alternative objects."""
-
-    @property
-    def has_object_cache(self) -> bool:
-        """Whether it holds what only `crle -i -a -g` and relatives make, which a plain rewrite would lose."""
-        return (
-            self.objects is not None
-            or self.filters is not None
-            or self.reservation is not None
-            or bool(self.flags & ALTERNATIVES)
-        )
-
-    @property
-    def ignored(self) -> bool:
-        """Whether the header asks readers to ignore the file."""
-        return bool(self.flags & IGNORE)
-
-
-def new(layout: Layout, identified: bool = True) -> LdConfig:
-    """An empty configuration, as `crle -u` makes where there is no file."""
-    return LdConfig(layout, identified, flags=SPLIT_LIB | (BITS_64 if layout.bits == 64 else 0))
 
 
 # Reading
@@ -384,9 +230,7 @@ class _Reader:
                 raise LdConfigError(f"overlaps {tables[position][2]}", field=name, offset=self.base + start)
 
 
-def decode(
-    data: bytes, *, layout: Layout | None = None, mapped: bool = False, object_cache: bool = True
-) -> LdConfig:
+def decode(data: bytes, *, layout: Layout | None = None, mapped: bool = False, object_cache: bool = True) -> LdConfig:
     """The value of a configuration file.
 
     `layout` is needed for a file without identification block; if given, a file that says otherwise is refused.
@@ -413,7 +257,7 @@ def decode(
             f"the file ends after {len(data)} bytes, within its header", field="header", offset=len(data)
         )
     reader = _Reader(data, base, actual, mapped)
-    header = {name: reader.word(offset, name) for name, offset in _HEADER_WORDS}
+    header = dict(zip(_WORDS, reader.words(0, len(_WORDS), "header")))
     tail = actual.tail_offset
     begin, end = reader.number(tail, 8, "reservation"), reader.number(tail + 8, 8, "reservation")
     header["environment"], header["filters"], header["filtees"] = reader.words(tail + 16, 3, "header")
@@ -693,7 +537,7 @@ def encode(config: LdConfig) -> bytes:
     layout = config.layout
     order = "<" if layout.byte_order == "little" else ">"
     strings = _pack(config)
-    header = dict.fromkeys((name for name, _ in _HEADER_WORDS), 0)
+    header = dict.fromkeys(_WORDS, 0)
     header.update(version=config.version, flags=config.flags, dlflags=config.dlflags)
     header.update(environment=0, filters=0, filtees=0)
     body = bytearray()
@@ -757,8 +601,8 @@ def encode(config: LdConfig) -> bytes:
     out = bytearray()
     if config.identified:
         out += MAGIC + bytes((layout.bits // 32, 1 if layout.byte_order == "little" else 2, layout.machine)) + bytes(9)
-    out += struct.pack(f"{order}{len(_HEADER_WORDS)}I", *(header[name] for name, _ in _HEADER_WORDS))
-    out += bytes(layout.tail_offset - 4 * len(_HEADER_WORDS))
+    out += struct.pack(f"{order}{len(_WORDS)}I", *(header[name] for name in _WORDS))
+    out += bytes(layout.tail_offset - 4 * len(_WORDS))
     out += struct.pack(f"{order}2Q3I", begin, end, header["environment"], header["filters"], header["filtees"])
     out += bytes(layout.header_size - layout.tail_offset - 28)
     out += body
@@ -808,208 +652,3 @@ def _check_encodable(config: LdConfig) -> None:
     for number in [*indices, cache.application or 0]:
         if not 0 <= number <= len(cache.objects):
             raise LdConfigError(f"object {number} does not exist", field="objects")
-
-
-# JSON
-
-_JSON_PATHS = ("library_path", "trusted_directories", "aout_library_path", "aout_trusted_directories")
-_JSON_KEYS = (
-    "abi",
-    "byte_order",
-    "machine",
-    "version",
-    "flags",
-    *_JSON_PATHS,
-    "environment",
-    "identified",
-    "dlflags",
-    "reservation",
-    "filters",
-    "objects",
-)
-
-
-def to_json(config: LdConfig) -> dict[str, Any]:
-    """The value as JSON types, as docs/ldconfig.md describes; bytes that are no UTF-8 are lone surrogates."""
-    layout = config.layout
-    environment = None
-    if config.environment is not None:
-        environment = []
-        for variable in config.environment:
-            item: dict[str, Any] = {
-                "name": variable.name,
-                "value": variable.value,
-                "permanent": variable.permanent,
-            }
-            if variable != Variable.define(variable.name, variable.value, variable.permanent):
-                item["flags"] = variable.flags
-            environment.append(item)
-    result: dict[str, Any] = {
-        "abi": layout.bits,
-        "byte_order": layout.byte_order,
-        "machine": layout.machine_name,
-        "version": config.version,
-        "flags": config.flags,
-    }
-    for name in _JSON_PATHS:
-        value = getattr(config, name)
-        result[name] = None if value is None else list(value)
-    result.update(environment=environment, identified=config.identified, dlflags=config.dlflags)
-    result["reservation"] = (
-        None if config.reservation is None else {"begin": config.reservation[0], "end": config.reservation[1]}
-    )
-    result["filters"] = None if config.filters is None else [asdict(item) for item in config.filters]
-    result["objects"] = None if config.objects is None else asdict(config.objects)
-    return result
-
-
-def layout_from_json(obj: object) -> Layout | None:
-    """The layout that the keys `abi`, `byte_order` and `machine` name; None unless all three are there."""
-    reader = _Json(obj, "JSON")
-    bits = reader.get("abi", int, None)
-    order = reader.get("byte_order", str, None)
-    machine = reader.get("machine", str, None)
-    if bits is None or order is None or machine is None:
-        return None
-    if bits not in (32, 64):
-        raise LdConfigError(f"{bits} is neither 32 nor 64", field="abi")
-    if order not in ("little", "big"):
-        raise LdConfigError(f"{order!r} is neither 'little' nor 'big'", field="byte_order")
-    try:
-        return Layout(bits, order, machine_number(machine))
-    except ValueError:
-        raise LdConfigError(
-            f"{machine!r} is no machine: say 80386, AMD64, SPARC, SPARCV9 or an ELF number from 1 to 255",
-            field="machine",
-        ) from None
-
-
-def from_json(obj: object, layout: Layout | None = None) -> LdConfig:
-    """The value that `to_json` gave. Keys left out have the value of `new(layout)`.
-
-    `layout` may be left out if the keys name it; if both are there they must agree. Raises LdConfigError that
-    names the key for a wrong type, an unknown key or a contradiction. Whether the value fits a file is `encode`'s
-    to say.
-    """
-    reader = _Json(obj, "JSON", _JSON_KEYS)
-    named = layout_from_json(obj)
-    if layout is None:
-        layout = named
-    if layout is None:
-        raise LdConfigError("the keys abi, byte_order and machine are needed to know the layout", field="abi")
-    for key, kind, wanted in (("abi", int, layout.bits), ("byte_order", str, layout.byte_order)):
-        value = reader.get(key, kind, wanted)
-        if value != wanted:
-            raise LdConfigError(f"{value!r} contradicts {wanted!r}, which is asked for", field=key)
-    if named is not None and named.machine != layout.machine:
-        raise LdConfigError(
-            f"{named.machine_name!r} contradicts {layout.machine_name!r}, which is asked for", field="machine"
-        )
-    plain = new(layout)
-    environment = None
-    for number, item in enumerate(reader.get("environment", list, None) or ()):
-        environment = environment or []
-        entry = _Json(item, f"environment[{number}]", ("name", "value", "permanent", "flags"))
-        name, value = entry.get("name", str), entry.get("value", str, None)
-        if "=" in name:
-            raise LdConfigError(f"{name!r} contains '='", field=f"environment[{number}].name")
-        permanent = entry.get("permanent", bool)
-        variable = Variable.define(name, value, permanent)
-        flags = entry.get("flags", int, variable.flags)
-        if bool(flags & PERMANENT) != permanent:
-            raise LdConfigError(f"{flags:#x} contradicts permanent", field=f"environment[{number}].flags")
-        environment.append(replace(variable, flags=flags))
-    if environment is None and reader.get("environment", list, None) is not None:
-        environment = []
-    reservation = None
-    if reader.get("reservation", dict, None) is not None:
-        entry = _Json(reader.get("reservation", dict), "reservation", ("begin", "end"))
-        reservation = (entry.get("begin", int), entry.get("end", int))
-    return LdConfig(
-        layout=layout,
-        identified=reader.get("identified", bool, True),
-        version=reader.get("version", int, plain.version),
-        flags=reader.get("flags", int, plain.flags),
-        dlflags=reader.get("dlflags", int, 0),
-        environment=None if environment is None else tuple(environment),
-        reservation=reservation,
-        filters=_filters_from_json(reader),
-        objects=_objects_from_json(reader),
-        **{name: reader.path(name) for name in _JSON_PATHS},
-    )
-
-
-def _filters_from_json(reader: _Json) -> tuple[Filter, ...] | None:
-    items = reader.get("filters", list, None)
-    if items is None:
-        return None
-    filters = []
-    for number, item in enumerate(items):
-        entry = _Json(item, f"filters[{number}]", ("name", "filtees", "resolved"))
-        filters.append(Filter(entry.get("name", str), entry.get("filtees", str), entry.sequence("resolved", str)))
-    return tuple(filters)
-
-
-def _objects_from_json(reader: _Json) -> ObjectCache | None:
-    value = reader.get("objects", dict, None)
-    if value is None:
-        return None
-    keys = ("buckets", "chains", "objects", "directories", "application", "spare")
-    cache = _Json(value, "objects", keys)
-    objects = []
-    for number, item in enumerate(cache.get("objects", list), 1):
-        keys = ("name", "directory", "flags", "info", "hash", "alternative")
-        entry = _Json(item, f"objects[{number}]", keys)
-        numbers = {key: entry.get(key, int) for key in keys[1:5]}
-        objects.append(
-            CachedObject(name=entry.get("name", str), alternative=entry.get("alternative", str, None), **numbers)
-        )
-    directories = []
-    for number, item in enumerate(cache.get("directories", list)):
-        entry = _Json(item, f"directories[{number}]", ("object", "files"))
-        directories.append(CachedDirectory(entry.get("object", int), entry.sequence("files", int)))
-    return ObjectCache(
-        cache.sequence("buckets", int),
-        cache.sequence("chains", int),
-        tuple(objects),
-        tuple(directories),
-        cache.get("application", int, None),
-        cache.get("spare", int, 0),
-    )
-
-
-_REQUIRED = object()
-
-
-class _Json:
-    """A JSON object whose members are asked for with the type that they must have."""
-
-    def __init__(self, obj: object, where: str, keys: tuple[str, ...] = ()) -> None:
-        if not isinstance(obj, dict):
-            raise LdConfigError("is no JSON object", field=where)
-        for key in obj:
-            if keys and key not in keys:
-                raise LdConfigError(f"unknown key {key!r}; known are {', '.join(keys)}", field=where)
-        self.obj = obj
-        self.where = "" if where == "JSON" else f"{where}."
-
-    def get(self, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-        value = self.obj.get(key)
-        if value is None:
-            if default is _REQUIRED:
-                raise LdConfigError("is missing", field=self.where + key)
-            return default
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            names = {int: "number", str: "string", bool: "truth value", list: "list", dict: "object"}
-            raise LdConfigError(f"{value!r} is no {names[kind]}", field=self.where + key)
-        return value
-
-    def sequence(self, key: str, kind: type) -> tuple[Any, ...]:
-        values = self.get(key, list)
-        return tuple(_Json({"": value}, f"{self.where}{key}").get("", kind) for value in values)
-
-    def path(self, key: str) -> Path | None:
-        if self.get(key, list, None) is None:
-            return None
-        elements: Path = self.sequence(key, str)
-        return () if elements == ("",) else elements

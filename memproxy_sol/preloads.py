@@ -145,19 +145,21 @@ def config_file(abi: Abi, environ: Environment = (), secure: bool = False, recor
 
 def effective(
     config: bytes | LdConfig | None,
-    abi: Abi,
+    process: Abi | Layout,
     environ: Environment = (),
     secure: bool = False,
     *,
-    layout: Layout | None = None,
     program: str = "app",
 ) -> Effective:
-    """What a process of `abi` has in force with this configuration file and environment.
+    """What a process has in force with this configuration file and environment.
 
-    `config` is the content of the file (None: it cannot be opened), `secure` means set-uid or set-gid. `layout` is
-    that of the machine; without it the file's own byte order and machine are taken for the machine's, and only the
-    class is compared. `program` is the name in the messages. Raises LdConfigError as `loader_verdict` does.
+    `config` is the content of the file (None: it cannot be opened), `secure` means set-uid or set-gid. `process`
+    is the process's ABI and machine; with an Abi alone the file's own byte order and machine are taken for those of
+    the machine, and only the class is compared. `program` is the name in the messages. Raises LdConfigError as
+    `loader_verdict` does.
     """
+    layout = process if isinstance(process, Layout) else None
+    abi = ABIS[process.bits]
     state = _State(abi, secure)
     state.read_environment(environ)
     value: LdConfig | None = None
