@@ -9,7 +9,6 @@ and machine numbers, ELF specification and the identification block of the confi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Tuple
 
 ELFCLASS = {32: 1, 64: 2}
 """EI_CLASS of an ELF object by bits."""
@@ -38,12 +37,12 @@ class Abi:
         return f"/var/ld{self.subdirectory}/ld.config"
 
     @property
-    def default_library_path(self) -> Tuple[str, ...]:
+    def default_library_path(self) -> tuple[str, ...]:
         """The library directories that ld.so.1 searches when the file names none."""
         return (f"/lib{self.subdirectory}", f"/usr/lib{self.subdirectory}")
 
     @property
-    def default_trusted_directories(self) -> Tuple[str, ...]:
+    def default_trusted_directories(self) -> tuple[str, ...]:
         """The directories from which ld.so.1 loads preloads into secure processes when the file names none."""
         return (f"/lib/secure{self.subdirectory}", f"/usr/lib/secure{self.subdirectory}")
 
@@ -59,7 +58,7 @@ class Abi:
 
 ABI32 = Abi(32)
 ABI64 = Abi(64)
-ABIS: Dict[int, Abi] = {32: ABI32, 64: ABI64}
+ABIS: dict[int, Abi] = {32: ABI32, 64: ABI64}
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,10 @@ class Machine:
     """What `--machine` takes: `x86`, `sparc` or `aarch64`."""
     byte_order: str
     """`little` or `big`."""
-    elf_machine: Dict[int, int]
+    elf_machine: dict[int, int]
     """e_machine by bits, for the ABIs that exist on this machine."""
 
-    def abis(self) -> Tuple[Abi, ...]:
+    def abis(self) -> tuple[Abi, ...]:
         """The ABIs that exist on this machine, 32 bit first."""
         return tuple(ABIS[bits] for bits in sorted(self.elf_machine))
 
@@ -81,7 +80,7 @@ class Machine:
 X86 = Machine("x86", "little", {32: 3, 64: 62})
 SPARC = Machine("sparc", "big", {32: 2, 64: 43})
 AARCH64 = Machine("aarch64", "little", {64: 183})
-MACHINES: Dict[str, Machine] = {machine.name: machine for machine in (X86, SPARC, AARCH64)}
+MACHINES: dict[str, Machine] = {machine.name: machine for machine in (X86, SPARC, AARCH64)}
 
 EM_SPARC32PLUS = 18
 """32-bit SPARC code for V8+, which 32-bit SPARC processes load as well as EM_SPARC."""

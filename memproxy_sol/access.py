@@ -13,7 +13,6 @@ import os
 import shlex
 import stat
 import struct
-from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from memproxy_sol.errors import HostError
 from memproxy_sol.findings import ERROR, Finding
@@ -27,20 +26,20 @@ class Groups:
     """Who besides root is in a group, by the tree's own passwd and group files."""
 
     def __init__(self, root: Root) -> None:
-        self._members: Optional[Dict[int, FrozenSet[str]]] = None
+        self._members: dict[int, frozenset[str]] | None = None
         try:
             self._members = _read_groups(root.read("/etc/group"), root.read("/etc/passwd"))
         except HostError:
             self._members = None
 
-    def others(self, gid: int) -> Optional[FrozenSet[str]]:
+    def others(self, gid: int) -> frozenset[str] | None:
         """Names of the members other than root; None if that cannot be told (no group file, unknown group)."""
         if self._members is None:
             return None
         return self._members.get(gid)
 
 
-def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") -> Tuple[Finding, ...]:
+def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") -> tuple[Finding, ...]:
     """Findings on `path` and each component that leads to it; none if all is well.
 
     `noun` is the first word of the identifiers for the object itself (`library-missing`, `library-unreadable`,
@@ -53,7 +52,7 @@ def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") 
         return (Finding("path-loop", ERROR, path, error.what, error.hint or ""),)
     if not _complete(root, path, components):
         return (Finding(f"{noun}-missing", ERROR, path, "does not exist"),)
-    findings: List[Finding] = []
+    findings: list[Finding] = []
     for component in components[:-1]:
         if stat.S_ISDIR(component.status.st_mode):
             findings += _judge_one(root, component, "path", groups)
@@ -77,11 +76,11 @@ def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") 
     return tuple(findings)
 
 
-def _complete(root: Root, path: str, components: Tuple[Component, ...]) -> bool:
+def _complete(root: Root, path: str, components: tuple[Component, ...]) -> bool:
     return components[-1].path == root.resolve(path)
 
 
-def _judge_one(root: Root, component: Component, noun: str, groups: Groups) -> List[Finding]:
+def _judge_one(root: Root, component: Component, noun: str, groups: Groups) -> list[Finding]:
     findings = []
     status = component.status
     host = shlex.quote(root.host_path(component.path))
@@ -97,7 +96,7 @@ def _judge_one(root: Root, component: Component, noun: str, groups: Groups) -> L
     return findings
 
 
-def _insecure(root: Root, component: Component, groups: Groups) -> List[Tuple[str, str]]:
+def _insecure(root: Root, component: Component, groups: Groups) -> list[tuple[str, str]]:
     status = component.status
     found = []
     if status.st_uid != 0:
@@ -110,7 +109,9 @@ def _insecure(root: Root, component: Component, groups: Groups) -> List[Tuple[st
             found.append((f"group {status.st_gid}, of unknown members, may change it", "chmod g-w {host}"))
         elif others:
             names = ", ".join(sorted(others)[:3])
-            found.append((f"group {status.st_gid} may change it, which has members besides root ({names})", "chmod g-w {host}"))
+            found.append(
+                (f"group {status.st_gid} may change it, which has members besides root ({names})", "chmod g-w {host}")
+            )
     if _acl_lets_others_write(root.host_path(component.path)):
         found.append(("an access control list lets others change it", "setfacl -b {host}"))
     return found
@@ -134,10 +135,10 @@ def _acl_lets_others_write(host_path: str) -> bool:
     return named and bool(mask & 2)
 
 
-def _read_groups(group: Optional[FileState], passwd: Optional[FileState]) -> Optional[Dict[int, FrozenSet[str]]]:
+def _read_groups(group: FileState | None, passwd: FileState | None) -> dict[int, frozenset[str]] | None:
     if group is None:
         return None
-    members: Dict[int, set[str]] = {}
+    members: dict[int, set[str]] = {}
     for fields in _fields(group.data):
         if len(fields) >= 4 and fields[2].isdigit():
             members.setdefault(int(fields[2]), set()).update(filter(None, fields[3].split(",")))
@@ -147,6 +148,6 @@ def _read_groups(group: Optional[FileState], passwd: Optional[FileState]) -> Opt
     return {gid: frozenset(names - {"root"}) for gid, names in members.items()}
 
 
-def _fields(data: bytes) -> List[List[str]]:
+def _fields(data: bytes) -> list[list[str]]:
     lines = data.decode("utf-8", "surrogateescape").splitlines()
     return [line.split(":") for line in lines if line and not line.startswith("#")]

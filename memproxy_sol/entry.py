@@ -9,14 +9,17 @@ ours is joined to the definition that is in force, behind the others' objects.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable
 
 from memproxy_sol.abi import Abi
 from memproxy_sol.ld_config import LdConfig, Variable
 
 GENERATION_NAME = re.compile(r"[0-9a-f]{16}")
-_OURS = re.compile(r"(?P<directory>(?:/[^/:\s]+)*/lib/memproxy/(?P<generation>[0-9a-f]{16})(?:/64)?)/(?P<file>[^/:\s]+)")
+_OURS = re.compile(
+    r"(?P<directory>(?:/[^/:\s]+)*/lib/memproxy/(?P<generation>[0-9a-f]{16})(?:/64)?)/(?P<file>[^/:\s]+)"
+)
 _DIRECTORY = re.compile(r"(?:/[^/:\s]+)*/lib/memproxy/[0-9a-f]{16}(?:/64)?")
 _PIECES = re.compile(r"[: ]+|[^: ]+")
 
@@ -27,17 +30,17 @@ class Entry:
 
     directory: str
     """The generation's directory for this ABI."""
-    files: Tuple[str, ...]
+    files: tuple[str, ...]
     """libmemproxy.so, then the allocator if there is one."""
     replaceable: bool = False
     """False: permanent (crle -E); True: replaceable (crle -e)."""
     trusted: bool = True
     """Whether secure processes may load from the directory (crle -s)."""
-    library_path: Tuple[str, ...] = ()
+    library_path: tuple[str, ...] = ()
     """Directories added to the default library path."""
 
     @property
-    def items(self) -> Tuple[str, ...]:
+    def items(self) -> tuple[str, ...]:
         """The preload items, full paths, in order."""
         return tuple(f"{self.directory}/{name}" for name in self.files)
 
@@ -52,14 +55,14 @@ def is_our_directory(directory: str) -> bool:
     return _DIRECTORY.fullmatch(directory) is not None
 
 
-def split_items(value: str) -> List[str]:
+def split_items(value: str) -> list[str]:
     """The items of an LD_PRELOAD value: separated by colon or blank, empty ones vanish."""
     return [piece for piece in re.split("[: ]+", value) if piece]
 
 
 def without_items(value: str, unwanted: Callable[[str], bool]) -> str:
     """`value` less the unwanted items, each with one separator; what stays is untouched."""
-    kept: List[str] = []
+    kept: list[str] = []
     for piece in _PIECES.findall(value):
         if not re.fullmatch("[: ]+", piece) and unwanted(piece):
             if kept and re.fullmatch("[: ]+", kept[-1]):
@@ -70,7 +73,7 @@ def without_items(value: str, unwanted: Callable[[str], bool]) -> str:
     return text if split_items(text) else ""
 
 
-def generations_named(config: LdConfig) -> Tuple[str, ...]:
+def generations_named(config: LdConfig) -> tuple[str, ...]:
     """The generation directories (without `/64`) that the configuration names, in preloads or trusted directories."""
     found = []
     for variable in config.environment or ():
@@ -106,7 +109,7 @@ def strip(config: LdConfig, abi: Abi, added_directories: Sequence[str] = ()) -> 
                 variables.append(replace(variable, text=f"{variable.name}={rest}"))
         else:
             variables.append(variable)
-    environment: Optional[Tuple[Variable, ...]] = tuple(variables) or None
+    environment: tuple[Variable, ...] | None = tuple(variables) or None
     if config.environment == ():
         environment = ()
     return replace(
@@ -131,7 +134,7 @@ def without_preload(config: LdConfig, abi: Abi, unwanted: Callable[[str], bool])
     return replace(config, environment=tuple(variables) or None)
 
 
-def _put_variable(variables: Tuple[Variable, ...], abi: Abi, entry: Entry) -> Tuple[Variable, ...]:
+def _put_variable(variables: tuple[Variable, ...], abi: Abi, entry: Entry) -> tuple[Variable, ...]:
     ours = ":".join(entry.items)
     permanent = not entry.replaceable
     same_kind = [v for v in variables if v.permanent == permanent and v.value is not None]
@@ -149,13 +152,13 @@ def _behind(value: str, ours: str) -> str:
     return f"{value.rstrip(': ')}:{ours}" if split_items(value) else ours
 
 
-def _joined(before: Tuple[str, ...], added: Tuple[str, ...]) -> Tuple[str, ...]:
+def _joined(before: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
     return before + tuple(directory for directory in added if directory not in before)
 
 
 def _without(
-    directories: Optional[Tuple[str, ...]], unwanted: Callable[[str], bool], defaults: Tuple[str, ...]
-) -> Optional[Tuple[str, ...]]:
+    directories: tuple[str, ...] | None, unwanted: Callable[[str], bool], defaults: tuple[str, ...]
+) -> tuple[str, ...] | None:
     if directories is None or not any(map(unwanted, directories)):
         return directories
     rest = tuple(directory for directory in directories if not unwanted(directory))
@@ -168,7 +171,7 @@ def _with_split_lib(config: LdConfig, abi: Abi) -> LdConfig:
     if config.flags & 8:
         return config
 
-    def split(directories: Optional[Tuple[str, ...]], defaults: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
+    def split(directories: tuple[str, ...] | None, defaults: tuple[str, ...]) -> tuple[str, ...] | None:
         new, old = defaults
         if directories is None or old not in directories or new in directories:
             return directories

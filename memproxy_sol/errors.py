@@ -9,7 +9,7 @@ Standard library only: the boot-time verification imports this module.
 from __future__ import annotations
 
 import sys
-from typing import Optional, TextIO
+from typing import TextIO
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -28,7 +28,7 @@ class MemproxyError(Exception):
 
     exit_status = EXIT_FAILED
 
-    def __init__(self, what: str, *, where: Optional[str] = None, hint: Optional[str] = None) -> None:
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
@@ -62,10 +62,10 @@ class LdConfigError(MemproxyError):
         self,
         what: str,
         *,
-        field: Optional[str] = None,
-        offset: Optional[int] = None,
-        where: Optional[str] = None,
-        hint: Optional[str] = None,
+        field: str | None = None,
+        offset: int | None = None,
+        where: str | None = None,
+        hint: str | None = None,
     ) -> None:
         place = "" if field is None else f"{field}: " if offset is None else f"{field} at offset {offset}: "
         super().__init__(place + what, where=where, hint=hint)
@@ -109,7 +109,7 @@ class ChangeError(MemproxyError):
     """A step of a change failed; the message says what state was left behind."""
 
 
-def report(error: MemproxyError, stream: Optional[TextIO] = None) -> int:
+def report(error: MemproxyError, stream: TextIO | None = None) -> int:
     """Write `error` as one sentence to `stream` (standard error) and return its exit status."""
     print(f"memproxy-sol: {error}", file=stream if stream is not None else sys.stderr)
     return error.exit_status

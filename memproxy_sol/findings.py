@@ -5,8 +5,8 @@ Standard library only: the boot-time verification imports this module.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Dict, Iterable, Tuple
 
 ERROR = "error"
 WARNING = "warning"
@@ -35,7 +35,7 @@ class Finding:
         sentence = f"{self.severity}: {self.identifier}: {self.where}: {self.text}"
         return f"{sentence}; {self.hint}" if self.hint else sentence
 
-    def to_json(self) -> Dict[str, str]:
+    def to_json(self) -> dict[str, str]:
         """The finding as `verify --json` and `plan --json` print it."""
         return {
             "id": self.identifier,
@@ -46,11 +46,13 @@ class Finding:
         }
 
 
-def errors_in(findings: Iterable[Finding]) -> Tuple[Finding, ...]:
+def errors_in(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings of severity error, in their order."""
     return tuple(finding for finding in findings if finding.severity == ERROR)
 
 
 def printable(text: str) -> str:
     """`text` with whatever a terminal would obey or cannot show escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
+    )

@@ -7,8 +7,8 @@ another generation. Standard library only: the boot-time verification imports th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Tuple
 
 LIBRARY = "libmemproxy.so"
 DIRECTORY_MODE = 0o755
@@ -33,7 +33,7 @@ class Member:
 class Generation:
     """The files of one generation, sorted by name."""
 
-    members: Tuple[Member, ...]
+    members: tuple[Member, ...]
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Generation:
         return name_of(self.digests)
 
     @property
-    def digests(self) -> Dict[str, str]:
+    def digests(self) -> dict[str, str]:
         """SHA-256 by member name."""
         return {member.name: member.digest for member in self.members}
 
@@ -50,7 +50,7 @@ class Generation:
         return f"{prefix}/lib/memproxy/{self.name}"
 
     @property
-    def subdirectories(self) -> Tuple[str, ...]:
+    def subdirectories(self) -> tuple[str, ...]:
         """The directories inside: `64` if there is anything for 64 bit."""
         return tuple(sorted({m.name.rpartition("/")[0] for m in self.members if "/" in m.name}))
 
@@ -66,13 +66,13 @@ def member_name(bits: int, file: str) -> str:
     return f"64/{file}" if bits == 64 else file
 
 
-def make(libraries: Mapping[int, bytes], allocators: Mapping[int, Tuple[str, bytes]]) -> Generation:
+def make(libraries: Mapping[int, bytes], allocators: Mapping[int, tuple[str, bytes]]) -> Generation:
     """The generation of these libmemproxy images and allocators (file name, content), by bits."""
     members = [Member(member_name(bits, LIBRARY), data) for bits, data in libraries.items()]
     members += [Member(member_name(bits, name), data) for bits, (name, data) in allocators.items()]
     return Generation(tuple(sorted(members, key=lambda member: member.name)))
 
 
-def files_for(bits: int, allocator: Optional[str]) -> Tuple[str, ...]:
+def files_for(bits: int, allocator: str | None) -> tuple[str, ...]:
     """The preload files of one ABI in their order: the proxy, then the allocator if there is one."""
     return (LIBRARY,) if allocator is None else (LIBRARY, allocator)

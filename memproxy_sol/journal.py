@@ -23,8 +23,9 @@ import os
 import shutil
 import stat
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable
 
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
@@ -52,16 +53,16 @@ class Change:
     """The command: `install`, `uninstall`…"""
     started: str
     """When, ISO 8601, UTC."""
-    steps: Tuple[Step, ...]
+    steps: tuple[Step, ...]
     begun: int
     """How many of the steps were taken up."""
     state: str
     """`open`, `complete` or `undone`."""
-    directories: Tuple[str, ...]
+    directories: tuple[str, ...]
     """Directories made for the journal itself."""
     leave_nothing: bool
     """Whether the journal and the directories go when the change is complete (uninstall --purge)."""
-    cleanup: Tuple[str, ...]
+    cleanup: tuple[str, ...]
     """Directories that we made once, to be removed when empty, deepest first."""
 
 
@@ -85,14 +86,14 @@ def locked(root: Root) -> Iterator[None]:
         os.close(descriptor)
 
 
-def history(root: Root) -> Tuple[Change, ...]:
+def history(root: Root) -> tuple[Change, ...]:
     """All changes of the host, oldest first. HostError for a journal whose first line is damaged."""
     names = [name for name in root.names(CHANGES) if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()]
     changes = (_read(root, f"{CHANGES}/{name}", int(name[: -len(_SUFFIX)])) for name in names)
     return tuple(change for change in changes if change is not None)
 
 
-def unfinished(root: Root) -> Optional[Change]:
+def unfinished(root: Root) -> Change | None:
     """The change that was cut short, None if there is none."""
     return next((c for c in history(root) if c.state == "open" or (c.state == "complete" and c.leave_nothing)), None)
 
@@ -111,7 +112,7 @@ def apply(
     directories = step_values.missing_directories(root.exists, CHANGES)
     number = max([change.number for change in history(root)], default=0) + 1
     for directory in directories:
-        _make_directory(root, directory, 0o700 if directory in (STATE_DIRECTORY, CHANGES) else 0o755)
+        _make_directory(root, directory, 0o700 if directory == CHANGES else 0o755)
     path = f"{CHANGES}/{number:06d}{_SUFFIX}"
     opening = {
         "change": number,
@@ -152,7 +153,7 @@ def recover(root: Root, change: Change) -> str:
     return f"change {change.number} ({change.what}), begun {change.started}, had been cut short and has been taken back"
 
 
-def _read(root: Root, path: str, number: int) -> Optional[Change]:
+def _read(root: Root, path: str, number: int) -> Change | None:
     state = root.read(path)
     assert state is not None
     lines = list(_lines(state.data))
@@ -175,7 +176,7 @@ def _read(root: Root, path: str, number: int) -> Optional[Change]:
         raise HostError(f"is damaged: {error!r}", where=path, hint="move it away once you know what it was") from error
 
 
-def _lines(data: bytes) -> Iterator[Dict[str, Any]]:
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.split(b"\n"):
         checksum, _, text = line.partition(b" ")
         try:
@@ -186,7 +187,7 @@ def _lines(data: bytes) -> Iterator[Dict[str, Any]]:
             return
 
 
-def _append(root: Root, path: str, value: Dict[str, Any]) -> None:
+def _append(root: Root, path: str, value: dict[str, Any]) -> None:
     text = json.dumps(value, separators=(",", ":")).encode("ascii")
     host = root.host_path(path)
     new = not os.path.exists(host)
@@ -258,7 +259,7 @@ def _finish(root: Root, change: Change) -> None:
         _remove_empty(root, [CHANGES, STATE_DIRECTORY, *change.cleanup])
 
 
-def put_file(root: Root, path: str, state: Optional[FileState]) -> None:
+def put_file(root: Root, path: str, state: FileState | None) -> None:
     """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError if that fails."""
     host = root.host_path(path)
     if state is None:
@@ -324,7 +325,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _read_all(descriptor: int) -> bytes:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    pieces: List[bytes] = []
+    pieces: list[bytes] = []
     while True:
         piece = os.read(descriptor, 1 << 20)
         if not piece:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable
 
 import tomli
 
@@ -17,21 +17,21 @@ POLICY_PATH = "/etc/memproxy.toml"
 class Policy:
     """The wishes of the administrator; the defaults are those of an absent file."""
 
-    bits: Optional[Tuple[int, ...]] = None
+    bits: tuple[int, ...] | None = None
     """ABIs to configure; None is all that the host has."""
     prefix: str = "/usr/local"
     """Generations go to PREFIX/lib/memproxy."""
-    allocators: Tuple[str, ...] = ()
+    allocators: tuple[str, ...] = ()
     """The custom allocator's shared object for each ABI, as paths on the target."""
     secure: str = "custom"
     """`custom`: set-id programs get the allocator, too; `system`: they do not (see docs/policy.md)."""
     replaceable: bool = False
     """False: a permanent entry (crle -E), which adds to users' own LD_PRELOAD; True: crle -e."""
-    library_path: Tuple[str, ...] = ()
+    library_path: tuple[str, ...] = ()
     """Directories to add to the default library path; it is left alone if there are none."""
     service: bool = True
     """Whether the SMF service is delivered."""
-    program: Optional[str] = None
+    program: str | None = None
     """memproxy-sol on the target, for the service; None is PREFIX/bin/memproxy-sol."""
 
     @property
@@ -52,13 +52,13 @@ def _path(value: Any) -> str:
     return value
 
 
-def _paths(value: Any) -> Tuple[str, ...]:
+def _paths(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError
     return tuple(_path(item) for item in value)
 
 
-def _bits(value: Any) -> Tuple[int, ...]:
+def _bits(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not value or any(type(item) is not int for item in value):
         raise ValueError
     if any(item not in (32, 64) for item in value) or len(set(value)) != len(value):
@@ -80,7 +80,7 @@ def _secure(value: Any) -> str:
 
 _PATH_RULE = 'an absolute path without "//", ".", "..", a final slash, blanks, ":", ";" or "$"'
 
-KEYS: Dict[str, Tuple[Callable[[Any], Any], str]] = {
+KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "bits": (_bits, "[32], [64] or [32, 64]"),
     "prefix": (_path, _PATH_RULE),
     "allocators": (_paths, f"a list of files, each {_PATH_RULE}"),
@@ -116,7 +116,9 @@ def parse(data: bytes, where: str) -> Policy:
         try:
             policy = replace(policy, **{key: check(value)})
         except ValueError:
-            raise PolicyError(f"{key} = {_shown(value)} is not allowed", where=place, hint=f"it takes {allowed}") from None
+            raise PolicyError(
+                f"{key} = {_shown(value)} is not allowed", where=place, hint=f"it takes {allowed}"
+            ) from None
     return policy
 
 

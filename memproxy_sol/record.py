@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 from memproxy_sol.errors import HostError
 from memproxy_sol.root import FileState, Root
@@ -28,17 +28,17 @@ class AbiRecord:
 
     generation: str
     """The generation's directory (without `/64`)."""
-    files: Tuple[str, ...]
+    files: tuple[str, ...]
     """The preload files in their order."""
     replaceable: bool
     trusted: bool
-    library_path: Tuple[str, ...]
+    library_path: tuple[str, ...]
     """Library directories that we added."""
     written: str
     """SHA-256 of the configuration file as we wrote it."""
-    original: Optional[FileState]
+    original: FileState | None
     """The configuration file before the first install, None if there was none."""
-    adopted: Tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
     """Others' preload items that ours stands in for."""
 
 
@@ -46,12 +46,12 @@ class AbiRecord:
 class Record:
     """Everything that memproxy-sol placed on a host."""
 
-    abis: Dict[int, AbiRecord] = field(default_factory=dict)
-    generations: Dict[str, Dict[str, str]] = field(default_factory=dict)
+    abis: dict[int, AbiRecord] = field(default_factory=dict)
+    generations: dict[str, dict[str, str]] = field(default_factory=dict)
     """Directory of each generation that was placed, to the SHA-256 of its members by name."""
-    files: Dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     """Other files that we created (exclusion list, manifest, profile), to their SHA-256."""
-    directories: Tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
     """Directories that we created, parents first."""
 
 
@@ -95,13 +95,13 @@ def decode(data: bytes) -> Record:
         raise HostError(f"is damaged: {error}", where=RECORD_PATH) from error
 
 
-def read(root: Root) -> Optional[Record]:
+def read(root: Root) -> Record | None:
     """The record of the host, None if nothing was installed; HostError if it cannot be read or is damaged."""
     state = root.read(RECORD_PATH)
     return None if state is None else decode(state.data)
 
 
-def file_to_json(state: Optional[FileState]) -> Optional[Dict[str, Any]]:
+def file_to_json(state: FileState | None) -> dict[str, Any] | None:
     """A file's state as JSON, its content in base64."""
     if state is None:
         return None
@@ -109,7 +109,7 @@ def file_to_json(state: Optional[FileState]) -> Optional[Dict[str, Any]]:
     return {"data": data, "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
 
 
-def file_from_json(value: Optional[Dict[str, Any]]) -> Optional[FileState]:
+def file_from_json(value: dict[str, Any] | None) -> FileState | None:
     """The inverse of `file_to_json`; ValueError, KeyError or TypeError for anything else."""
     if value is None:
         return None
@@ -120,11 +120,11 @@ def file_from_json(value: Optional[Dict[str, Any]]) -> Optional[FileState]:
     return FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]))
 
 
-def _canonical(body: Dict[str, Any]) -> bytes:
+def _canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def _abi_to_json(abi: AbiRecord) -> Dict[str, Any]:
+def _abi_to_json(abi: AbiRecord) -> dict[str, Any]:
     return {
         "generation": abi.generation,
         "files": list(abi.files),
@@ -137,7 +137,7 @@ def _abi_to_json(abi: AbiRecord) -> Dict[str, Any]:
     }
 
 
-def _abi_from_json(value: Dict[str, Any]) -> AbiRecord:
+def _abi_from_json(value: dict[str, Any]) -> AbiRecord:
     return AbiRecord(
         generation=str(value["generation"]),
         files=tuple(str(name) for name in value["files"]),

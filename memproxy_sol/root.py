@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
 
 from memproxy_sol.errors import HostError
 
@@ -70,7 +69,7 @@ class Root:
         """
         return self._walk(path)[0]
 
-    def components(self, path: str) -> Tuple[Component, ...]:
+    def components(self, path: str) -> tuple[Component, ...]:
         """Everything that a process must pass to open `path`, from `/` on: directories, links, the object itself.
 
         Ends early where a component does not exist. Raises HostError for a loop of links.
@@ -80,7 +79,7 @@ class Root:
     def _outside(self, inside: str) -> str:
         return self.path.rstrip("/") + inside if inside != "/" else self.path
 
-    def _walk(self, path: str) -> Tuple[str, List[Component]]:
+    def _walk(self, path: str) -> tuple[str, list[Component]]:
         pending = [part for part in path.split("/") if part]
         here = "/"
         seen = [Component("/", os.lstat(self.path))]
@@ -118,7 +117,7 @@ class Root:
             pending = [piece for piece in target.split("/") if piece] + pending
         return here, seen
 
-    def lstat(self, path: str) -> Optional[os.stat_result]:
+    def lstat(self, path: str) -> os.stat_result | None:
         """The status of `path` itself (not of what a link leads to), or None where it does not exist."""
         try:
             return os.lstat(self.host_path(path))
@@ -127,7 +126,7 @@ class Root:
         except OSError as error:
             raise HostError(error.strerror or str(error), where=path) from error
 
-    def stat(self, path: str) -> Optional[os.stat_result]:
+    def stat(self, path: str) -> os.stat_result | None:
         """The status of what `path` leads to, links resolved inside the tree, or None where nothing is there."""
         return self.lstat(self.resolve(path))
 
@@ -135,7 +134,7 @@ class Root:
         """Whether `path`, links resolved inside the tree, leads to anything."""
         return self.stat(path) is not None
 
-    def read(self, path: str, limit: int = MAX_READ) -> Optional[FileState]:
+    def read(self, path: str, limit: int = MAX_READ) -> FileState | None:
         """The regular file that `path` leads to, or None where nothing is there.
 
         Never blocks and never opens anything but a regular file. Raises HostError for another kind of
@@ -164,7 +163,7 @@ class Root:
             os.close(descriptor)
         return FileState(data, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
 
-    def names(self, path: str) -> Tuple[str, ...]:
+    def names(self, path: str) -> tuple[str, ...]:
         """The sorted names in the directory that `path` leads to; empty where there is none."""
         try:
             return tuple(sorted(os.listdir(self._outside(self.resolve(path)))))

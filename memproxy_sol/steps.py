@@ -6,7 +6,7 @@ A step knows the state before and after it, so that an interrupted change can be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Union
 
 from memproxy_sol.generation import Generation
 from memproxy_sol.record import digest, file_from_json, file_to_json
@@ -29,9 +29,9 @@ class PlaceGeneration:
     """Write a generation complete under another name, then rename it into place."""
 
     directory: str
-    digests: Dict[str, str]
+    digests: dict[str, str]
     """SHA-256 by member name."""
-    generation: Optional[Generation] = None
+    generation: Generation | None = None
     """The content; None in a step that was read back from a journal, which can only be undone."""
 
     def __str__(self) -> str:
@@ -43,8 +43,8 @@ class ReplaceFile:
     """Bring a file from one state to another in one rename; None is its absence."""
 
     path: str
-    before: Optional[FileState]
-    after: Optional[FileState]
+    before: FileState | None
+    after: FileState | None
     purpose: str
     """What the file is, in words: `32-bit runtime linker configuration`."""
 
@@ -72,7 +72,7 @@ class RemoveGeneration:
 Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration]
 
 
-def to_json(step: Step) -> Dict[str, Any]:
+def to_json(step: Step) -> dict[str, Any]:
     """The step as a journal keeps it: enough to undo it."""
     if isinstance(step, MakeDirectory):
         return {"do": "make-directory", "path": step.path, "mode": oct(step.mode)}
@@ -89,7 +89,7 @@ def to_json(step: Step) -> Dict[str, Any]:
     }
 
 
-def from_json(value: Dict[str, Any]) -> Step:
+def from_json(value: dict[str, Any]) -> Step:
     """The inverse of `to_json`; KeyError, ValueError or TypeError for anything else."""
     kind, path = value["do"], str(value["path"])
     if kind == "make-directory":
@@ -104,7 +104,7 @@ def from_json(value: Dict[str, Any]) -> Step:
     raise ValueError(f"unknown step {kind!r}")
 
 
-def summary(step: Step) -> Dict[str, Any]:
+def summary(step: Step) -> dict[str, Any]:
     """The step as `plan --json` prints it: digests instead of contents."""
     value = to_json(step)
     if isinstance(step, ReplaceFile):
@@ -113,13 +113,19 @@ def summary(step: Step) -> Dict[str, Any]:
     return value
 
 
-def _attributes(state: Optional[FileState]) -> Optional[Dict[str, Any]]:
+def _attributes(state: FileState | None) -> dict[str, Any] | None:
     if state is None:
         return None
-    return {"sha256": digest(state.data), "size": len(state.data), "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
+    return {
+        "sha256": digest(state.data),
+        "size": len(state.data),
+        "mode": oct(state.mode),
+        "uid": state.uid,
+        "gid": state.gid,
+    }
 
 
-def missing_directories(exists: Any, path: str) -> Tuple[str, ...]:
+def missing_directories(exists: Any, path: str) -> tuple[str, ...]:
     """The ancestors of `path` and `path` itself which `exists` (a function of a path) denies, parents first."""
     missing = []
     while path != "/" and not exists(path):

@@ -4,10 +4,9 @@ scripts ask often, and `verify --smf`, which must work at boot with the standard
 from __future__ import annotations
 
 import sys
-from typing import List, Optional
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run `memproxy-sol` with `argv` (default: this process's arguments); return the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments in (["--version"], ["-v"]):

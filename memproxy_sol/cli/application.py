@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, List
+from typing import Any
 
 from plumbum import cli
 from plumbum.cli.application import ShowHelp, ShowHelpAll, ShowVersion
@@ -12,13 +12,13 @@ from plumbum.cli.switches import SwitchError
 from memproxy_sol import __version__, errors
 
 
-class Command(cli.Application):  # type: ignore[misc]
+class Command(cli.Application):
     """What all subcommands share: a usage error is one line on standard error, not a page on standard output."""
 
     VERSION = __version__
     COLOR_USAGE_TITLE = None
 
-    def _parse_args(self, argv: List[str]) -> Any:
+    def _parse_args(self, argv: list[str]) -> Any:
         try:
             return super()._parse_args(argv)
         except (ShowHelp, ShowHelpAll, ShowVersion):
@@ -68,7 +68,7 @@ for _name in (
     MemproxySol.subcommand(_name, f"memproxy_sol.cli.{_name}.{_name.capitalize()}")
 
 
-def run(arguments: List[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Run the application with `arguments` (without the program's name); return the exit status."""
     try:
         _, status = MemproxySol.run(["memproxy-sol", *arguments], exit=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
 
 from plumbum import local
 
@@ -37,14 +36,14 @@ class Loader:
     lib: str
     """What `$LIB` stands for in its LD_PRELOAD, for instance `lib/x86_64-linux-gnu`."""
 
-    def complaint(self, path: str) -> Optional[str]:
+    def complaint(self, path: str) -> str | None:
         """Why this loader cannot load the library `path` with all it needs, in its own words; None if it can."""
         status, output, error = local[self.path].run(("--list", path), retcode=None)
         missing = [line.strip() for line in (error + output).splitlines() if "not found" in line or status != 0]
         return missing[0] if missing else None
 
 
-def loaders() -> Tuple[Loader, ...]:
+def loaders() -> tuple[Loader, ...]:
     """The runtime linkers that are here and that this kernel runs, 32 bit first."""
     found = []
     for path in LOADERS:
@@ -58,9 +57,9 @@ def loaders() -> Tuple[Loader, ...]:
     return tuple(found)
 
 
-def allocators(loader: Loader) -> Dict[str, str]:
+def allocators(loader: Loader) -> dict[str, str]:
     """The distribution's allocators for this ABI, by family: the file in a directory that the loader searches."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for family, names in ALLOCATORS.items():
         for path in (os.path.join(directory, name) for name in names for directory in _directories(loader)):
             if family not in found and _fits(path, loader):
@@ -68,7 +67,7 @@ def allocators(loader: Loader) -> Dict[str, str]:
     return found
 
 
-def _directories(loader: Loader) -> List[str]:
+def _directories(loader: Loader) -> list[str]:
     return [f"/usr/local/{loader.lib}", "/usr/local/lib", f"/usr/{loader.lib}", f"/{loader.lib}"]
 
 
@@ -82,7 +81,7 @@ def _fits(path: str, loader: Loader) -> bool:
     return (library.bits, library.machine) == (loader.bits, loader.machine) and "malloc" in library.exports
 
 
-def _lib_token(path: str) -> Optional[str]:
+def _lib_token(path: str) -> str | None:
     """What the loader `path` puts for `$LIB`; None if it cannot be run here (a kernel without this ABI)."""
     try:
         _, output, _ = local[path].run("--list-diagnostics", retcode=None)

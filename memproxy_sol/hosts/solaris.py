@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 from memproxy_sol import elf_header, record
 from memproxy_sol.abi import ABIS, MACHINES, X86, Abi, Machine, machine_of
@@ -26,11 +25,11 @@ class ConfigFile:
     """The runtime linker configuration file of one ABI as it stands."""
 
     abi: Abi
-    state: Optional[FileState]
+    state: FileState | None
     """None if there is no file."""
     verdict: str
     """What ld.so.1 makes of it: `absent`, `accepted`, `corrupt`, `abi mismatch`, `bad version`, `ignored flag`…"""
-    config: Optional[LdConfig]
+    config: LdConfig | None
     """The decoded value; None if there is no file or it cannot be decoded."""
     problem: str = ""
     """Why it cannot be decoded."""
@@ -46,16 +45,16 @@ class SolarisFacts:
     distribution: str
     """The first line of etc/release, or how the release was chosen."""
     machine: Machine
-    sources: Dict[str, str]
+    sources: dict[str, str]
     """Where `release` and `machine` come from: a file of the image, an option or the default."""
-    libc: Dict[int, Optional[str]]
+    libc: dict[int, str | None]
     """Path of libc.so.1 by bits, None where the image has none."""
-    configs: Dict[int, ConfigFile]
-    exclusion_list: Optional[FileState]
+    configs: dict[int, ConfigFile]
+    exclusion_list: FileState | None
     manifest_path: str
-    profile_path: Optional[str]
-    record: Optional[record.Record]
-    early_mounts: Tuple[str, ...]
+    profile_path: str | None
+    record: record.Record | None
+    early_mounts: tuple[str, ...]
     """Directories below `/` that etc/vfstab mounts: not there yet when the first process starts."""
 
     @property
@@ -69,7 +68,7 @@ class SolarisFacts:
 
 
 def read(
-    root: Root, *, host: Optional[str] = None, release: Optional[str] = None, machine: Optional[str] = None
+    root: Root, *, host: str | None = None, release: str | None = None, machine: str | None = None
 ) -> SolarisFacts:
     """The facts of the system below `root`; `host`, `release` and `machine` are used where the image does not say.
 
@@ -87,6 +86,7 @@ def read(
     chosen_release, release_source = _choose_release(release_line, release)
     chosen_machine, machine_source = _choose_machine(headers, machine)
     libc = {bits: _LIBC[bits] if header else None for bits, header in headers.items()}
+    manifests = manifest_directory(root, chosen_release, release_line or "")
     configs = {
         abi.bits: read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release)
         for abi in chosen_machine.abis()
@@ -100,8 +100,8 @@ def read(
         libc=libc,
         configs=configs,
         exclusion_list=root.read(LIST_PATH),
-        manifest_path=f"{manifest_directory(root, chosen_release)}/memproxy.xml",
-        profile_path=profile_path(chosen_release),
+        manifest_path=f"{manifests}/memproxy.xml",
+        profile_path=profile_path(manifests),
         record=record.read(root),
         early_mounts=_mounts(root.read("/etc/vfstab")),
     )
@@ -122,7 +122,7 @@ def read_config(root: Root, abi: Abi, layout: Layout, release: str) -> ConfigFil
     return ConfigFile(abi, state, verdict, config)
 
 
-def _choose_release(line: Optional[str], option: Optional[str]) -> Tuple[str, str]:
+def _choose_release(line: str | None, option: str | None) -> tuple[str, str]:
     found = None if line is None else release_of(line)
     if found is None:
         return (option, "--release") if option else ("illumos", "the default")
@@ -131,7 +131,7 @@ def _choose_release(line: Optional[str], option: Optional[str]) -> Tuple[str, st
     return found, "/etc/release"
 
 
-def release_of(line: str) -> Optional[str]:
+def release_of(line: str) -> str | None:
     """The release that the first line of etc/release tells, None for a line of nobody we know."""
     match = re.search(r"\bSolaris\s+(\d+)(\.\d+)?", line)
     if match:
@@ -144,7 +144,7 @@ def release_of(line: str) -> Optional[str]:
     return None
 
 
-def _choose_machine(headers: Dict[int, Optional[elf_header.ElfHeader]], option: Optional[str]) -> Tuple[Machine, str]:
+def _choose_machine(headers: dict[int, elf_header.ElfHeader | None], option: str | None) -> tuple[Machine, str]:
     for bits, header in headers.items():
         if header is None:
             continue
@@ -153,12 +153,14 @@ def _choose_machine(headers: Dict[int, Optional[elf_header.ElfHeader]], option: 
         except KeyError:
             raise HostError(f"is for ELF machine {header.machine}, not one of Solaris's", where=_LIBC[bits]) from None
         if option is not None and option != found.name:
-            raise UsageError(f"--machine {option} contradicts the image's {_LIBC[bits]} ({found.name})", hint="leave it out")
+            raise UsageError(
+                f"--machine {option} contradicts the image's {_LIBC[bits]} ({found.name})", hint="leave it out"
+            )
         return found, _LIBC[bits]
     return (MACHINES[option], "--machine") if option else (X86, "the default")
 
 
-def _libc_header(root: Root, path: str) -> Optional[elf_header.ElfHeader]:
+def _libc_header(root: Root, path: str) -> elf_header.ElfHeader | None:
     state = root.read(path)
     if state is None:
         return None
@@ -168,14 +170,14 @@ def _libc_header(root: Root, path: str) -> Optional[elf_header.ElfHeader]:
         raise HostError(error.what, where=path, hint="the image is damaged") from error
 
 
-def _first_line(state: Optional[FileState]) -> Optional[str]:
+def _first_line(state: FileState | None) -> str | None:
     if state is None:
         return None
     text = state.data[:4096].decode("utf-8", "surrogateescape").strip()
     return " ".join(text.splitlines()[0].split()) if text else None
 
 
-def _mounts(vfstab: Optional[FileState]) -> Tuple[str, ...]:
+def _mounts(vfstab: FileState | None) -> tuple[str, ...]:
     if vfstab is None:
         return ()
     lines = vfstab.data.decode("utf-8", "surrogateescape").splitlines()
@@ -183,7 +185,7 @@ def _mounts(vfstab: Optional[FileState]) -> Tuple[str, ...]:
     return tuple(f[2] for f in fields if len(f) >= 3 and f[2].startswith("/") and f[2] != "/")
 
 
-def abis_of(facts: SolarisFacts, bits: Optional[Tuple[int, ...]]) -> Tuple[Abi, ...]:
+def abis_of(facts: SolarisFacts, bits: tuple[int, ...] | None) -> tuple[Abi, ...]:
     """The ABIs to configure: those of `bits`, or all that the host has. HostError for one that it has not."""
     present = facts.machine.abis()
     have_libc = [bits_ for bits_, path in facts.libc.items() if path is not None]

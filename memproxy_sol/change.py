@@ -1,0 +1,180 @@
+"""Change: from the switches of a command to a plan, and from a plan to a changed host."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable
+
+from memproxy_sol import build, generation, journal, policy, preflight, removal
+from memproxy_sol import plan as plans
+from memproxy_sol.abi import Abi
+from memproxy_sol.elf import Library
+from memproxy_sol.errors import HostError, RefusedError
+from memproxy_sol.findings import Finding, errors_in
+from memproxy_sol.hosts import solaris
+from memproxy_sol.hosts.solaris import SolarisFacts
+from memproxy_sol.plan import Plan
+from memproxy_sol.policy import POLICY_PATH, Policy
+from memproxy_sol.root import Root
+
+Progress = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which host is meant, and what is said about it where it does not tell itself."""
+
+    root: Root
+    host: str | None = None
+    release: str | None = None
+    machine: str | None = None
+
+    def facts(self) -> SolarisFacts:
+        """Read the facts; raises as `hosts.solaris.read` does."""
+        if self.root.is_live:
+            raise HostError(
+                "changing the running system is not supported by this version",
+                where="/",
+                hint="configure an image or an inactive boot environment with --root DIR",
+            )
+        return solaris.read(self.root, host=self.host, release=self.release, machine=self.machine)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What an install is asked for: a policy, and files of this machine."""
+
+    policy: Policy
+    allocators: tuple[str, ...] = ()
+    """Allocator files on this machine; they take the place of the policy's."""
+    libraries: str | None = None
+    """A directory that `memproxy-sol build` has filled; None builds."""
+
+
+@dataclass
+class Refusal(RefusedError):
+    """Preflight found errors; `findings` has them all."""
+
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        count = len(errors_in(findings))
+        noun = "1 error forbids" if count == 1 else f"{count} errors forbid"
+        super().__init__(f"{noun} the change; nothing has been changed", hint="mend what is listed and try again")
+        self.findings = findings
+
+
+def read_policy(root: Root, path: str | None) -> Policy:
+    """The policy in the file `path` of this machine, or, if that is None, in the target's own file if it has one."""
+    if path is None:
+        state = root.read(POLICY_PATH)
+        return Policy() if state is None else policy.parse(state.data, root.host_path(POLICY_PATH))
+    state = Root("/").read(os.path.abspath(path))
+    if state is None:
+        raise HostError("no such policy file", where=path)
+    return policy.parse(state.data, path)
+
+
+def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -> Plan:
+    """The plan that brings the host to the policy. Raises Refusal where preflight forbids it."""
+    facts = target.facts()
+    wanted = wishes.policy
+    abis = solaris.abis_of(facts, wanted.bits)
+    _refuse(preflight.check_host(facts, wanted, abis))
+    chosen = _allocators(facts, wishes)
+    proxies = _proxies(facts, abis, wishes.libraries, progress)
+    read_proxies = preflight.read_libraries(proxies)
+    read_allocators = preflight.read_libraries(chosen)
+    findings = preflight.check_libraries(facts, abis, read_proxies, read_allocators)
+    adopted: dict[int, tuple[str, ...]] = {}
+    for abi in abis:
+        others, unknown = preflight.interposers(facts, abi)
+        adopted[abi.bits], ahead = preflight.refuse_interposers(facts, abi, others, chosen.get(abi.bits))
+        findings += (*unknown, *ahead)
+    _refuse(findings)
+    made, names = _generation(abis, read_proxies, read_allocators)
+    plan = plans.install(facts, wanted, abis, made, names, adopted)
+    return replace(plan, findings=(*findings, *plan.findings))
+
+
+def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) -> Plan:
+    """The plan that takes memproxy-sol out of the host again; it never refuses because the present state is bad."""
+    facts = target.facts()
+    abis = facts.machine.abis() if bits is None else tuple(a for a in facts.machine.abis() if a.bits in bits)
+    return removal.uninstall(facts, abis, purge)
+
+
+def mend_unfinished(root: Root) -> str | None:
+    """Take back (or finish) a change that was cut short; returns what was done, None if there was none."""
+    change = journal.unfinished(root)
+    return None if change is None else journal.recover(root, change)
+
+
+def carry_out(plan: Plan, progress: Progress = _silent) -> None:
+    """Apply the plan's steps in one transaction; ChangeError if it had to be taken back."""
+    if not plan.steps and not plan.leave_nothing:
+        return
+    started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    journal.apply(
+        plan.facts.root,
+        plan.what,
+        started,
+        plan.steps,
+        leave_nothing=plan.leave_nothing,
+        cleanup=plan.cleanup,
+        progress=progress,
+    )
+
+
+def _refuse(findings: tuple[Finding, ...]) -> None:
+    if errors_in(findings):
+        raise Refusal(findings)
+
+
+def _allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
+    """The allocator file on this machine for each ABI."""
+    if wishes.allocators:
+        return preflight.allocators_by_abi(wishes.allocators)
+    paths = []
+    for path in wishes.policy.allocators:
+        if not facts.root.exists(path):
+            raise HostError("the allocator that the policy names does not exist", where=path)
+        paths.append(facts.root.host_path(facts.root.resolve(path)))
+    return preflight.allocators_by_abi(tuple(paths))
+
+
+def _proxies(
+    facts: SolarisFacts, abis: tuple[Abi, ...], libraries: str | None, progress: Progress
+) -> Mapping[int, str]:
+    bits = [abi.bits for abi in abis]
+    if libraries is not None:
+        return {b: os.path.join(libraries, generation.member_name(b, generation.LIBRARY)) for b in bits}
+    if facts.machine.name != "x86":
+        raise HostError(
+            f"libmemproxy for {facts.machine.name} cannot be built on this machine",
+            where=facts.root.path,
+            hint="build it there and name the directory with --libraries DIR",
+        )
+    built: dict[int, Path] = build.cached("solaris", bits, progress)
+    return {b: os.fspath(path) for b, path in built.items()}
+
+
+def _generation(
+    abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
+) -> tuple[generation.Generation, dict[int, str]]:
+    contents = {abi.bits: Path(proxies[abi.bits].path).read_bytes() for abi in abis}
+    chosen, names = {}, {}
+    for abi in abis:
+        library = allocators.get(abi.bits)
+        if library is not None:
+            names[abi.bits] = os.path.basename(library.path)
+            chosen[abi.bits] = (names[abi.bits], Path(library.path).read_bytes())
+    return generation.make(contents, chosen), names

@@ -1,0 +1,123 @@
+"""`memproxy-sol install`: bring a host to the policy; `plan` (plan.py) is the same without the change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from plumbum import cli
+
+from memproxy_sol import change, report
+from memproxy_sol import verify as verification
+from memproxy_sol.change import Refusal, Target, Wishes
+from memproxy_sol.cli.target import TargetCommand
+from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, PolicyError, UsageError
+from memproxy_sol.journal import locked, unfinished
+from memproxy_sol.plan import Plan
+from memproxy_sol.policy import check
+from memproxy_sol.root import Root
+
+
+class InstallSwitches(TargetCommand):
+    """What install and plan are asked for."""
+
+    bits: Any = cli.SwitchAttr(
+        ["--bits"], str, argname="32,64", help="The ABIs to configure (default: all of the host); others are left alone"
+    )
+    allocators: Any = cli.SwitchAttr(
+        ["--allocator"],
+        str,
+        list=True,
+        argname="FILE",
+        help="The custom allocator's shared object on this machine; repeat it for the other ABI, which is read from the file",
+    )
+    libraries: Any = cli.SwitchAttr(
+        ["--libraries"],
+        str,
+        argname="DIR",
+        help="Take libmemproxy from DIR, filled by memproxy-sol build, instead of building it",
+    )
+    policy_file: Any = cli.SwitchAttr(
+        ["--policy"],
+        str,
+        argname="FILE",
+        help="The policy on this machine (default: /etc/memproxy.toml of the target, if there)",
+    )
+    prefix: Any = cli.SwitchAttr(
+        ["--prefix"], str, argname="DIR", help="Generations go to DIR/lib/memproxy on the target (default: /usr/local)"
+    )
+    json: Any = cli.Flag(["--json"], help="Print the plan as JSON")
+
+    def wishes(self, root: Root) -> Wishes:
+        """The policy file with the switches laid over it."""
+        policy = change.read_policy(root, self.policy_file)
+        try:
+            if self.prefix is not None:
+                policy = replace(policy, prefix=check("prefix", self.prefix, "--prefix"))
+        except PolicyError as error:
+            raise UsageError(error.what, where=error.where, hint=error.hint) from None
+        chosen = self.parsed_bits(self.bits)
+        if chosen is not None:
+            policy = replace(policy, bits=chosen)
+        return Wishes(policy, tuple(self.allocators), self.libraries)
+
+    def planned(self, root: Root) -> Plan:
+        """The plan; what preflight has against it is printed before Refusal is raised."""
+        target = Target(root, self.host, self.release, self.machine)
+        try:
+            return change.plan_install(target, self.wishes(root), report.progress)
+        except Refusal as refusal:
+            if self.json:
+                report.print_json({"what": "install", "findings": [f.to_json() for f in refusal.findings]})
+            else:
+                report.findings(refusal.findings, stderr=True)
+            raise
+
+    def shown(self, root: Root) -> int:
+        """Print the plan and change nothing; 3 if it has steps."""
+        cut_short = unfinished(root)
+        if cut_short is not None:
+            report.progress(f"change {cut_short.number} ({cut_short.what}) was cut short; install takes it back first")
+        plan = self.planned(root)
+        if self.json:
+            report.print_json(plan.to_json())
+        else:
+            report.plan(plan)
+        return EXIT_DIFFERENCES if plan.steps else EXIT_OK
+
+
+class Install(InstallSwitches):
+    """Puts libmemproxy and an allocator into a host and makes the runtime linker preload them into every process."""
+
+    DESCRIPTION = "Puts libmemproxy and an allocator in front of every process of a host"
+    DESCRIPTION_MORE = """
+Builds what is missing, checks everything that could keep a process from starting, places a generation, writes the
+runtime linker's configuration for each ABI, the exclusion list if there is none and the SMF service, and verifies the
+result. Nothing of others is lost; a second run changes nothing.
+
+    memproxy-sol install --root /mnt/be --bits 32,64 --allocator lib32/liballoc.so --allocator lib64/liballoc.so
+"""
+
+    dry_run = cli.Flag(["--dry-run"], help="Print the plan and change nothing (the same as memproxy-sol plan)")
+
+    def main(self) -> int:
+        root = self.opened()
+        if self.dry_run:
+            return self.shown(root)
+        with locked(root):
+            mended = change.mend_unfinished(root)
+            if mended is not None:
+                report.console(stderr=True).print(mended)
+            plan = self.planned(root)
+            if self.json:
+                report.print_json(plan.to_json())
+            else:
+                report.plan(plan)
+            change.carry_out(plan, report.progress)
+            result = verification.verify(root, host=self.host, release=self.release, machine=self.machine)
+        if not self.json:
+            shown = {f.identifier for f in plan.findings}
+            report.verification(
+                replace(result, findings=tuple(f for f in result.findings if f.identifier not in shown))
+            )
+        return EXIT_DIFFERENCES if result.errors else EXIT_OK

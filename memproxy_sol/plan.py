@@ -1,0 +1,312 @@
+"""Plan: the ordered steps that lead from the facts of a host to the policy; a plain value, printed or carried out.
+
+Order (design: a generation is in place before a configuration names it, and stays until none does): directories,
+generation, exclusion list, service, runtime linker configurations, record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from memproxy_sol import entry as entries
+from memproxy_sol import exclusions, preloads, smf, steps
+from memproxy_sol import generation as generations
+from memproxy_sol.abi import Abi
+from memproxy_sol.entry import Entry
+from memproxy_sol.errors import RefusedError
+from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
+from memproxy_sol.generation import Generation
+from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
+from memproxy_sol.ld_config import LdConfig, encode, new
+from memproxy_sol.policy import Policy
+from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
+from memproxy_sol.record import encode as encode_record
+from memproxy_sol.root import FileState
+from memproxy_sol.steps import MakeDirectory, PlaceGeneration, ReplaceFile, Step, missing_directories
+
+CONFIG_MODE = 0o644
+"""What crle gives the file: readable by every user, or it is not in force for them (reference "crle", 5.6)."""
+
+
+@dataclass(frozen=True)
+class ConfigChange:
+    """One configuration file before and after, as values."""
+
+    abi: Abi
+    before: LdConfig | None
+    after: LdConfig | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, why it may be done, and what the host amounts to before and after."""
+
+    what: str
+    """`install` or `uninstall`."""
+    facts: SolarisFacts
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...]
+    changes: tuple[ConfigChange, ...]
+    generation: str | None = None
+    """The generation's directory on the target (install)."""
+    leave_nothing: bool = False
+    cleanup: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as `plan --json` prints it."""
+        from memproxy_sol.ld_config import to_json
+
+        return {
+            "what": self.what,
+            "root": self.facts.root.path,
+            "release": self.facts.release,
+            "distribution": self.facts.distribution,
+            "machine": self.facts.machine.name,
+            "sources": self.facts.sources,
+            "generation": self.generation,
+            "steps": [steps.summary(step) for step in self.steps],
+            "findings": [finding.to_json() for finding in self.findings],
+            "configurations": [
+                {
+                    "abi": change.abi.bits,
+                    "before": None if change.before is None else to_json(change.before),
+                    "after": None if change.after is None else to_json(change.after),
+                }
+                for change in self.changes
+            ],
+        }
+
+
+def install(
+    facts: SolarisFacts,
+    policy: Policy,
+    abis: tuple[Abi, ...],
+    generation: Generation,
+    allocators: Mapping[int, str],
+    adopted: Mapping[int, tuple[str, ...]],
+) -> Plan:
+    """The plan that brings `abis` of the host to `policy`.
+
+    `generation` holds the libraries of these ABIs, `allocators` the allocator's file name in it by bits, `adopted`
+    others' preload items which the allocator stands in for. Raises RefusedError where a configuration cannot be
+    changed without losing something.
+    """
+    directory = generation.directory(policy.prefix)
+    findings: list[Finding] = list(_remarks(facts, policy, abis, allocators))
+    plan_steps: list[Step] = []
+    files: list[ReplaceFile] = []
+    created_files: dict[str, str] = dict(facts.record.files) if facts.record else {}
+    if facts.exclusion_list is None:
+        state = FileState(exclusions.TEMPLATE, 0o644, 0, 0)
+        files.append(ReplaceFile(exclusions.LIST_PATH, None, state, "exclusion list"))
+        created_files[exclusions.LIST_PATH] = digest(state.data)
+    service_files, service_findings = _service(facts, policy, created_files)
+    files += service_files
+    findings += service_findings
+
+    changes, records = [], dict(facts.record.abis) if facts.record else {}
+    for abi in abis:
+        ours = Entry(
+            directory=directory + abi.subdirectory,
+            files=generations.files_for(abi.bits, allocators.get(abi.bits)),
+            replaceable=policy.replaceable,
+            trusted=policy.secure == "custom",
+            library_path=policy.library_path,
+        )
+        change, step, abi_record = _configure(facts, abi, ours, directory, adopted.get(abi.bits, ()))
+        changes.append(change)
+        records[abi.bits] = abi_record
+        if step is not None:
+            files.append(step)
+
+    plan_steps += _place(facts, directory, generation)
+    made = _directories(facts, [os.path.dirname(directory), *(os.path.dirname(f.path) for f in files)])
+    placed = dict(facts.record.generations) if facts.record else {}
+    placed[directory] = generation.digests
+    known = facts.record.directories if facts.record else ()
+    record = Record(
+        abis=records,
+        generations=placed,
+        files=created_files,
+        directories=known + tuple(d for d in made if d not in known),
+    )
+    before = facts.root.read(RECORD_PATH)
+    after = FileState(encode_record(record), 0o644, 0, 0)
+    if before != after:
+        files.append(ReplaceFile(RECORD_PATH, before, after, "record of what is installed"))
+    return Plan(
+        what="install",
+        facts=facts,
+        steps=(*(MakeDirectory(path) for path in made), *plan_steps, *files),
+        findings=tuple(findings),
+        changes=tuple(changes),
+        generation=directory,
+    )
+
+
+def _remarks(
+    facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...], allocators: Mapping[int, str]
+) -> list[Finding]:
+    found = []
+    if not facts.root.is_live:
+        text = "the image is configured untried: nothing of it can be run here"
+        hint = "boot it where you can reach its console, then run memproxy-sol verify there"
+        found.append(Finding("untried", NOTE, facts.root.path, text, hint))
+    for abi in abis:
+        if abi.bits not in allocators:
+            text = "no allocator is named, so every program stays on the system allocator"
+            hint = "add --allocator FILE, or allocators = [...] in the policy"
+            found.append(Finding("no-allocator", WARNING, abi.name, text, hint))
+        if facts.libc.get(abi.bits) is None:
+            text = "the image has no libc.so.1, so what the libraries need could not be looked up"
+            found.append(Finding("libc-missing", WARNING, abi.name, text, "install into a complete image"))
+    if policy.secure == "system":
+        text = "set-id programs will print a warning of ld.so.1 at each start, since they are not to load the proxy"
+        found.append(Finding("secure-system", WARNING, "policy secure", text, 'secure = "custom" avoids it'))
+    return found
+
+
+def _service(facts: SolarisFacts, policy: Policy, created: dict[str, str]) -> tuple[list[ReplaceFile], list[Finding]]:
+    """The SMF manifest and the enabling profile, `created` brought up to date."""
+    if not policy.service:
+        removed = []
+        for path in (facts.manifest_path, facts.profile_path):
+            state = facts.root.read(path) if path else None
+            if path and path in created and state is not None and digest(state.data) == created[path]:
+                removed.append(ReplaceFile(path, state, None, "SMF service, which the policy does not want"))
+                del created[path]
+        return removed, []
+    findings = []
+    dtd = facts.root.read(smf.DTD_PATH)
+    manifest = smf.manifest_with(policy.program_path, dtd.data if dtd else None)
+    wanted: list[tuple[str, bytes, str]] = [(facts.manifest_path, manifest, "SMF manifest")]
+    if not facts.root.exists(policy.program_path):
+        text = "the program of the service is not in the image, so the service is delivered disabled"
+        hint = "install memproxy-sol there, then type: svcadm enable memproxy"
+        findings.append(Finding("service-program-missing", NOTE, policy.program_path, text, hint))
+    elif facts.profile_path is None:
+        text = "this release has no directory for profiles of ours, so the service is delivered disabled"
+        findings.append(Finding("service-disabled", NOTE, facts.manifest_path, text, "svcadm enable memproxy"))
+    else:
+        wanted.append((facts.profile_path, smf.profile(), "SMF profile that enables the service"))
+    files = []
+    for path, data, purpose in wanted:
+        before = facts.root.read(path)
+        after = FileState(data, smf.MODE, smf.OWNER, smf.GROUP)
+        if before is not None and path not in created and before.data != data:
+            text = "is somebody else's file where ours has to go"
+            raise RefusedError(text, where=path, hint="move it away and install again")
+        created[path] = digest(data)
+        if before != after:
+            files.append(ReplaceFile(path, before, after, purpose))
+    return files, findings
+
+
+def _configure(
+    facts: SolarisFacts, abi: Abi, ours: Entry, directory: str, adopted: tuple[str, ...]
+) -> tuple[ConfigChange, ReplaceFile | None, AbiRecord]:
+    """The configuration of one ABI with our entry in it."""
+    file = facts.configs[abi.bits]
+    known = facts.record.abis.get(abi.bits) if facts.record else None
+    base, original = _without_ours(facts, file, known)
+    if adopted:
+        base = entries.without_preload(base, abi, lambda item: item in adopted)
+    config = entries.put(base, abi, ours)
+    data = encode(config)
+    # The file's own bytes where they are still nobody's but others': what an old version means is not re-encoded.
+    present = file.state.data if file.state is not None and base == file.config else encode(base)
+    before = preloads_of(facts, abi, None if file.state is None else present)
+    _check_effect(abi, before, preloads_of(facts, abi, data), ours)
+    after = FileState(data, CONFIG_MODE, file.state.uid if file.state else 0, file.state.gid if file.state else 0)
+    record = AbiRecord(
+        generation=directory,
+        files=ours.files,
+        replaceable=ours.replaceable,
+        trusted=ours.trusted,
+        library_path=tuple(d for d in ours.library_path if d not in (base.library_path or abi.default_library_path)),
+        written=digest(data),
+        original=original,
+        adopted=tuple(dict.fromkeys((*(known.adopted if known else ()), *adopted))),
+    )
+    step = None
+    if file.state != after:
+        step = ReplaceFile(abi.config_path, file.state, after, f"{abi.name} runtime linker configuration")
+    return ConfigChange(abi, file.config, config), step, record
+
+
+def _without_ours(facts: SolarisFacts, file: ConfigFile, known: AbiRecord | None) -> tuple[LdConfig, FileState | None]:
+    """What the configuration says without us, and the file to put back at uninstall."""
+    abi = file.abi
+    if file.state is None:
+        return new(facts.layout(abi), identified=facts.identified), None
+    assert file.config is not None, "preflight refuses a file that cannot be decoded"
+    stripped = entries.strip(file.config, abi, known.library_path if known else ())
+    if known is not None:
+        if digest(file.state.data) == known.written:
+            return stripped, known.original
+        # Others changed the file since: what they have now is what has to be there after us.
+        empty = replace(stripped, environment=stripped.environment or None) == new(facts.layout(abi), facts.identified)
+        return stripped, None if empty else replace(file.state, data=encode(stripped))
+    if stripped != file.config:
+        return stripped, replace(file.state, data=encode(stripped))
+    return stripped, file.state
+
+
+def preloads_of(facts: SolarisFacts, abi: Abi, data: bytes | None, secure: bool = False) -> preloads.Effective:
+    """What processes of `abi` with an empty environment make of a configuration file's content."""
+    return preloads.effective(data, facts.layout(abi), (), secure)
+
+
+def _check_effect(abi: Abi, before: preloads.Effective, after: preloads.Effective, ours: Entry) -> None:
+    """Prove that the change adds our entry and takes nothing away from anybody (rule 5); RefusedError if it does not."""
+    wanted = [item.name for item in before.preloads] + list(ours.items)
+    problems = []
+    if not ours.replaceable and [item.name for item in after.preloads] != wanted:
+        problems.append("the list of preloads would not be the present one with ours added")
+    if ours.replaceable and sorted(item.name for item in after.preloads) != sorted(wanted):
+        problems.append("a preload of others would be lost")
+    if tuple(after.library_path[: len(before.library_path)]) != tuple(before.library_path):
+        problems.append("the library path would change")
+    if tuple(after.trusted_directories[: len(before.trusted_directories)]) != tuple(before.trusted_directories):
+        problems.append("the trusted directories would change")
+    for name, kept in (("replaceable", before.replaceable), ("permanent", before.permanent)):
+        now = getattr(after, name)
+        if any(now.get(key) != value for key, value in kept.items() if key != "LD_PRELOAD"):
+            problems.append(f"a {name} variable would change")
+    if problems:
+        raise RefusedError(
+            "; ".join(problems), where=abi.config_path, hint="look at it with memproxy-sol ldconfig show"
+        )
+
+
+def _place(facts: SolarisFacts, directory: str, generation: Generation) -> list[Step]:
+    """The generation as a whole, or, where it stands already, just the members that were damaged."""
+    if not facts.root.exists(directory):
+        return [PlaceGeneration(directory, generation.digests, generation)]
+    repairs: list[Step] = []
+    for name in generation.subdirectories:
+        if not facts.root.exists(f"{directory}/{name}"):
+            repairs.append(MakeDirectory(f"{directory}/{name}"))
+    for member in generation.members:
+        path = f"{directory}/{member.name}"
+        before = facts.root.read(path)
+        after = FileState(member.data, generations.FILE_MODE, 0, 0)
+        if before != after:
+            repairs.append(ReplaceFile(path, before, after, "damaged member of the generation"))
+    return repairs
+
+
+def _directories(facts: SolarisFacts, wanted: list[str]) -> tuple[str, ...]:
+    """The directories to be made for `wanted`, parents first. The record's own are the journal's."""
+    made: list[str] = []
+    for directory in wanted:
+        made += [d for d in missing_directories(facts.root.exists, facts.root.resolve(directory)) if d not in made]
+    return tuple(made)
+
+
+def errors(plan: Plan) -> tuple[Finding, ...]:
+    """What forbids the plan."""
+    return tuple(finding for finding in plan.findings if finding.severity == ERROR)

@@ -1,0 +1,271 @@
+"""Preflight: everything that forbids a change before anything is changed (design, rule 7)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memproxy_sol import access, elf, entry, preloads
+from memproxy_sol.abi import EM_SPARC32PLUS, Abi
+from memproxy_sol.access import Groups
+from memproxy_sol.elf import Library
+from memproxy_sol.errors import ElfError, HostError
+from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.findings import ERROR, WARNING, Finding
+from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.solaris import SolarisFacts
+from memproxy_sol.policy import Policy
+
+SYSTEM_LIBRARIES = frozenset(
+    {"libc.so.1", "libm.so.1", "libm.so.2", "libdl.so.1", "libpthread.so.1", "libthread.so.1", "librt.so.1"}
+)
+"""What an allocator may need beyond its own file: libc, and what has been in it or beside it in /lib since Solaris 10."""
+
+REQUIRED_EXPORTS = ("malloc", "calloc", "realloc", "free", "memalign", "_ZdlPv", "memproxy_route")
+"""Names without which a library is not libmemproxy; the whole table is checked where it is built."""
+
+ALLOCATOR_PREFIXES = ("", "mi_", "je_", "tc_", "TCMallocInternal", "lt", "rp", "scalable_", "xx", "h_", "sn_")
+"""Prefixes under which known allocators export malloc, realloc and free (reference "solaris-native", section 5)."""
+
+
+@dataclass(frozen=True)
+class Interposer:
+    """A preload object of somebody else that defines malloc."""
+
+    item: str
+    """As the configuration spells it."""
+    host_path: str
+    """Where it lies on this machine, links resolved."""
+
+
+def check_host(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...]) -> tuple[Finding, ...]:
+    """What forbids changing this host at all: its configuration files, its directories, its mounts."""
+    groups = Groups(facts.root)
+    found: list[Finding] = []
+    for abi in abis:
+        found += _check_config(facts, abi, groups)
+    generations = f"{policy.prefix}/lib/memproxy"
+    found += _existing(facts, generations, "path", groups)
+    for path in (LIST_PATH, facts.manifest_path):
+        found += _existing(facts, os.path.dirname(path), "path", groups)
+    if facts.exclusion_list is not None:
+        found += access.judge(facts.root, LIST_PATH, "exclusions", groups)
+    found += _check_mounts(facts, generations)
+    return _unique(found)
+
+
+def check_libraries(
+    facts: SolarisFacts, abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
+) -> tuple[Finding, ...]:
+    """What forbids preloading these objects: class, machine, dependencies, exports."""
+    found: list[Finding] = []
+    for abi in abis:
+        proxy = proxies[abi.bits]
+        found += _check_object(facts, abi, proxy, "library")
+        missing = [name for name in REQUIRED_EXPORTS if name not in proxy.exports]
+        if missing:
+            text = f"does not export {', '.join(missing)}, so it is not a complete libmemproxy"
+            found.append(Finding("library-exports", ERROR, proxy.path, text, "build it again"))
+        allocator = allocators.get(abi.bits)
+        if allocator is None:
+            continue
+        found += _check_object(facts, abi, allocator, "allocator")
+        if "memproxy_route" in allocator.exports or os.path.basename(allocator.path) == LIBRARY:
+            text = "is libmemproxy itself, not an allocator"
+            found.append(Finding("allocator-is-proxy", ERROR, allocator.path, text, "name the allocator's own library"))
+        elif not is_allocator(allocator.exports):
+            text = "does not export malloc, realloc and free under any name that is known"
+            found.append(Finding("allocator-exports", ERROR, allocator.path, text, "name an allocator's shared object"))
+    return tuple(found)
+
+
+def is_allocator(exports: frozenset[str]) -> bool:
+    """Whether an object with these exports can serve as custom allocator."""
+    plain = ("malloc", "realloc", "free")
+    capital = ("Malloc", "Realloc", "Free")
+    return any(all(p + name in exports for name in plain) for p in ALLOCATOR_PREFIXES) or all(
+        "TCMallocInternal" + name in exports for name in capital
+    )
+
+
+def interposers(facts: SolarisFacts, abi: Abi) -> tuple[tuple[Interposer, ...], tuple[Finding, ...]]:
+    """Others' preload objects of `abi` that define malloc, and findings on those that cannot be found or read."""
+    file = facts.configs[abi.bits]
+    if file.state is None:
+        return (), ()
+    effective = preloads.effective(file.state.data, facts.layout(abi))
+    found, findings = [], []
+    for preload in effective.preloads:
+        if entry.is_ours(preload.name):
+            continue
+        path = locate(facts, preload.name, effective.library_path)
+        if path is None:
+            text = f"preloads {preload.name}, which does not exist: every {abi.name} process dies of it already"
+            hint = (
+                f"remove it from the configuration first: LD_NOCONFIG=yes mv {abi.config_path} {abi.config_path}.broken"
+            )
+            findings.append(Finding("preload-object-missing", ERROR, abi.config_path, text, hint))
+            continue
+        host_path = facts.root.host_path(facts.root.resolve(path))
+        try:
+            library = elf.read(host_path)
+        except ElfError as error:
+            findings.append(Finding("preload-object-damaged", ERROR, path, error.what, "mend or remove it first"))
+            continue
+        if "malloc" in library.exports:
+            found.append(Interposer(preload.name, host_path))
+    return tuple(found), tuple(findings)
+
+
+def locate(facts: SolarisFacts, item: str, library_path: tuple[str, ...]) -> str | None:
+    """The path on the target at which ld.so.1 finds a preload item of a normal process, None if it does not."""
+    candidates = [item] if "/" in item else [f"{directory}/{item}" for directory in library_path]
+    return next((path for path in candidates if facts.root.exists(path)), None)
+
+
+def refuse_interposers(
+    facts: SolarisFacts, abi: Abi, others: tuple[Interposer, ...], allocator: str | None
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """The items that the chosen allocator file adopts, and a finding for each interposer that stands in the way."""
+    adopted, found = [], []
+    for other in others:
+        if allocator is not None and os.path.realpath(allocator) == os.path.realpath(other.host_path):
+            adopted.append(other.item)
+            continue
+        text = f"already preloads {other.item}, which takes malloc in every {abi.name} process"
+        hint = f"make it the allocator (--allocator {other.host_path}) or take it out of the configuration first"
+        found.append(Finding("interposer-ahead", ERROR, abi.config_path, text, hint))
+    return tuple(adopted), tuple(found)
+
+
+def _check_config(facts: SolarisFacts, abi: Abi, groups: Groups) -> list[Finding]:
+    file = facts.configs[abi.bits]
+    path = abi.config_path
+    found = _existing(facts, os.path.dirname(path), "path", groups)
+    if file.state is None:
+        return found
+    found += access.judge(facts.root, path, "config", groups)
+    away = f"mv {path} {path}.old, if nobody needs it, and install again"
+    if file.verdict != "accepted":
+        text = f"the runtime linker does not use it ({file.verdict}{': ' + file.problem if file.problem else ''})"
+        found.append(Finding("config-not-in-force", ERROR, path, text, away))
+    elif file.config is None:
+        found.append(Finding("config-undecodable", ERROR, path, file.problem, away))
+    elif file.config.has_object_cache:
+        text = "holds an object cache (crle -i, -a or -g), which is not rewritten lest something of it be lost"
+        found.append(Finding("config-object-cache", ERROR, path, text, "make it again without these options"))
+    return found
+
+
+def _check_object(facts: SolarisFacts, abi: Abi, library: Library, noun: str) -> list[Finding]:
+    found = []
+    machines = {facts.machine.elf_machine[abi.bits]}
+    if machines == {2}:
+        machines.add(EM_SPARC32PLUS)
+    if library.bits != abi.bits:
+        found.append(
+            Finding(
+                f"{noun}-wrong-class",
+                ERROR,
+                library.path,
+                f"is {library.bits}-bit, not {abi.name}",
+                f"name one for {abi.name}",
+            )
+        )
+    if library.machine not in machines:
+        text = f"is for ELF machine {library.machine}, not for {facts.machine.name} ({abi.name})"
+        found.append(
+            Finding(f"{noun}-wrong-machine", ERROR, library.path, text, "name one that was built for the target")
+        )
+    if library.kind != "shared object":
+        text = f"is of type {library.kind}, not a shared object"
+        found.append(Finding(f"{noun}-not-shared", ERROR, library.path, text, "name a .so file"))
+    if library.text_relocations:
+        found.append(
+            Finding(f"{noun}-text-relocations", WARNING, library.path, "has text relocations", "build it with -fPIC")
+        )
+    for needed in library.needed:
+        found += _check_needed(facts, abi, library, needed, noun)
+    return found
+
+
+def _check_needed(facts: SolarisFacts, abi: Abi, library: Library, needed: str, noun: str) -> list[Finding]:
+    if needed not in SYSTEM_LIBRARIES:
+        text = f"needs {needed}, which may be missing or go missing when a package is removed"
+        hint = "link it into the allocator (-static-libgcc -static-libstdc++), or choose a build that needs libc alone"
+        return [Finding(f"{noun}-dependency", ERROR, library.path, text, hint)]
+    if facts.libc.get(abi.bits) is None:
+        return []  # an empty image: the plan says that nothing could be looked up
+    path = next((p for p in (f"{d}/{needed}" for d in abi.default_library_path) if facts.root.exists(p)), None)
+    if path is None:
+        return [
+            Finding(
+                f"{noun}-dependency",
+                ERROR,
+                library.path,
+                f"needs {needed}, which the target has not",
+                "choose another build",
+            )
+        ]
+    try:
+        provider = elf.read(facts.root.host_path(facts.root.resolve(path)))
+    except ElfError as error:
+        return [Finding(f"{noun}-dependency", ERROR, path, error.what, "mend the image first")]
+    missing = [v for lib, v in library.versions_needed if lib == needed and v not in provider.versions_defined]
+    if missing:
+        text = f"needs version {missing[0]} of {needed}, which the target's does not have"
+        return [
+            Finding(f"{noun}-version", ERROR, library.path, text, "build it on the oldest release it has to run on")
+        ]
+    return []
+
+
+def _check_mounts(facts: SolarisFacts, directory: str) -> list[Finding]:
+    """The generation has to be there when the first process starts, before anything but `/` is mounted."""
+    found = []
+    for mount in facts.early_mounts:
+        if directory == mount or directory.startswith(f"{mount}/"):
+            text = f"lies on {mount}, a file system of its own, which is not mounted when the first processes start"
+            found.append(
+                Finding("prefix-not-on-root", ERROR, directory, text, "choose a prefix on the root file system")
+            )
+    existing = directory
+    while not facts.root.exists(existing):
+        existing = os.path.dirname(existing)
+    status = facts.root.stat(existing)
+    top = facts.root.stat("/")
+    if not found and status is not None and top is not None and status.st_dev != top.st_dev:
+        text = f"{existing} is another file system than / and may not be mounted when the first processes start"
+        found.append(Finding("prefix-not-on-root", ERROR, directory, text, "choose a prefix on the root file system"))
+    return found
+
+
+def _existing(facts: SolarisFacts, directory: str, noun: str, groups: Groups) -> list[Finding]:
+    """Findings on that part of a directory's path which exists already."""
+    while directory != "/" and facts.root.lstat(directory) is None:
+        directory = os.path.dirname(directory)
+    return list(access.judge(facts.root, directory, noun, groups, kind="directory"))
+
+
+def _unique(findings: list[Finding]) -> tuple[Finding, ...]:
+    seen: dict[Finding, None] = dict.fromkeys(findings)
+    return tuple(seen)
+
+
+def read_libraries(paths: Mapping[int, str]) -> dict[int, Library]:
+    """What each library is, by bits; ElfError names the file that is none."""
+    return {bits: elf.read(path) for bits, path in paths.items()}
+
+
+def allocators_by_abi(paths: tuple[str, ...]) -> dict[int, str]:
+    """The allocator files by the class that each one's ELF header tells; HostError for two of one class."""
+    found: dict[int, str] = {}
+    for path in paths:
+        bits = elf.read(path).bits
+        if bits in found:
+            raise HostError(
+                f"is {bits}-bit, and so is {found[bits]}", where=path, hint="name one allocator for each ABI"
+            )
+        found[bits] = path
+    return found

@@ -1,0 +1,214 @@
+"""Removal: the plan that takes memproxy-sol out of a host again.
+
+A configuration that nobody else changed gets its former bytes back; from any other just what is ours is taken.
+The generation stays until the next boot unless `purge` asks for it and it is proven that nothing names or maps it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from memproxy_sol import entry as entries
+from memproxy_sol import journal, mappings
+from memproxy_sol.abi import ABIS, Abi
+from memproxy_sol.errors import LdConfigError
+from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
+from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
+from memproxy_sol.ld_config import LdConfig, Variable, decode, encode, new
+from memproxy_sol.plan import ConfigChange, Plan
+from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
+from memproxy_sol.record import encode as encode_record
+from memproxy_sol.root import FileState, Root
+from memproxy_sol.steps import RemoveGeneration, ReplaceFile, Step
+
+
+def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool) -> Plan:
+    """The plan that takes our entry out of the configurations of `abis`, and with `purge` everything else of ours."""
+    record = facts.record or Record()
+    findings: list[Finding] = []
+    plan_steps: list[Step] = []
+    changes: list[ConfigChange] = []
+    after: dict[int, FileState | None] = {bits: file.state for bits, file in facts.configs.items()}
+    remaining = dict(record.abis)
+    for abi in abis:
+        known = remaining.pop(abi.bits, None)
+        change, config_steps, config_findings = _restore(facts, abi, known)
+        changes.append(change)
+        plan_steps += config_steps
+        findings += config_findings
+        for step in config_steps:
+            if step.path == abi.config_path:
+                after[abi.bits] = step.after
+
+    files = dict(record.files)
+    still_configured = bool(remaining)
+    if not still_configured:
+        for path, purpose in ((facts.manifest_path, "SMF manifest"), (facts.profile_path, "SMF profile")):
+            if path is not None:
+                _remove_ours(facts, path, purpose, files, plan_steps, findings)
+    generations = dict(record.generations)
+    if purge:
+        named = _generations_named(facts, after)
+        for directory in sorted(record.generations):
+            blocked = _why_kept(facts, directory, named)
+            if blocked is None:
+                if facts.root.exists(directory):
+                    plan_steps.append(RemoveGeneration(directory))
+                del generations[directory]
+            else:
+                findings.append(blocked)
+        if not still_configured:
+            _remove_ours(facts, LIST_PATH, "exclusion list", files, plan_steps, findings)
+    leave_nothing = purge and not still_configured and not generations
+    if facts.record is not None:
+        present = facts.root.read(RECORD_PATH)
+        left = replace(record, abis=remaining, generations=generations, files=files)
+        state = None if leave_nothing else FileState(encode_record(left), 0o644, 0, 0)
+        if present != state:
+            plan_steps.append(ReplaceFile(RECORD_PATH, present, state, "record of what is installed"))
+    cleanup = _cleanup(facts, record) if leave_nothing else ()
+    return Plan(
+        what="uninstall",
+        facts=facts,
+        steps=tuple(plan_steps),
+        findings=tuple(findings),
+        changes=tuple(changes),
+        leave_nothing=leave_nothing,
+        cleanup=cleanup,
+    )
+
+
+def _restore(
+    facts: SolarisFacts, abi: Abi, known: AbiRecord | None
+) -> tuple[ConfigChange, list[ReplaceFile], list[Finding]]:
+    file = facts.configs[abi.bits]
+    path = abi.config_path
+    purpose = f"{abi.name} runtime linker configuration"
+    nothing = ConfigChange(abi, file.config, file.config)
+    if file.state is None:
+        return nothing, [], []
+    if known is not None and digest(file.state.data) == known.written:
+        step = ReplaceFile(path, file.state, known.original, purpose)
+        return ConfigChange(abi, file.config, _decoded(facts, known.original, file)), [step], []
+    if file.config is None:
+        return _set_aside(facts, abi, file, known)
+    stripped = entries.strip(file.config, abi, known.library_path if known else ())
+    stripped = _with_adopted(stripped, abi, known)
+    if stripped == file.config:
+        return nothing, [], []
+    original = known.original if known else None
+    if _is_empty(stripped) and original is None:
+        return ConfigChange(abi, file.config, None), [ReplaceFile(path, file.state, None, purpose)], []
+    former = _decoded(facts, original, file)
+    if original is not None and former == stripped:
+        return ConfigChange(abi, file.config, former), [ReplaceFile(path, file.state, original, purpose)], []
+    text = "was changed by somebody else since install, so only what is ours is taken out of it"
+    finding = Finding("config-changed", NOTE, path, text, "look at the plan's difference")
+    state = replace(file.state, data=encode(stripped))
+    return ConfigChange(abi, file.config, stripped), [ReplaceFile(path, file.state, state, purpose)], [finding]
+
+
+def _set_aside(
+    facts: SolarisFacts, abi: Abi, file: ConfigFile, known: AbiRecord | None
+) -> tuple[ConfigChange, list[ReplaceFile], list[Finding]]:
+    """An unreadable file is kept beside the former one, which is put back: undo never refuses (rule 10)."""
+    path = abi.config_path
+    if known is None:
+        return ConfigChange(abi, None, None), [], []
+    aside = f"{path}.damaged"
+    text = f"cannot be decoded ({file.problem}); it is kept as {aside} and the former file is put back"
+    found = [Finding("config-undecodable", WARNING, path, text, "delete the copy once you know what it was")]
+    put = [
+        ReplaceFile(aside, facts.root.read(aside), file.state, "the damaged configuration, kept"),
+        ReplaceFile(path, file.state, known.original, f"{abi.name} runtime linker configuration"),
+    ]
+    return ConfigChange(abi, None, _decoded(facts, known.original, file)), put, found
+
+
+def _decoded(facts: SolarisFacts, state: FileState | None, file: ConfigFile) -> LdConfig | None:
+    if state is None:
+        return None
+    try:
+        return decode(state.data, layout=facts.layout(file.abi))
+    except LdConfigError:
+        return None
+
+
+def _with_adopted(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConfig:
+    """Others' preload items that ours stood in for are put back in front."""
+    if known is None or not known.adopted:
+        return config
+    value = ":".join(known.adopted)
+    variables = list(config.environment or ())
+    for index, variable in enumerate(variables):
+        if variable.name == abi.preload_variable and variable.value:
+            variables[index] = replace(variable, text=f"{variable.name}={value}:{variable.value}")
+            return replace(config, environment=tuple(variables))
+    permanent = not known.replaceable
+    return replace(config, environment=(*variables, Variable.define(abi.preload_variable, value, permanent)))
+
+
+def _is_empty(config: LdConfig) -> bool:
+    bare = new(config.layout, config.identified)
+    return replace(config, version=bare.version, flags=bare.flags) == bare
+
+
+def _remove_ours(
+    facts: SolarisFacts, path: str, purpose: str, files: dict[str, str], plan_steps: list[Step], findings: list[Finding]
+) -> None:
+    """Remove a file which we created, unless somebody has changed it since."""
+    if path not in files:
+        return
+    state = facts.root.read(path)
+    if state is not None and digest(state.data) != files[path]:
+        host = facts.root.host_path(path)
+        text = f"was changed since install and is kept ({purpose})"
+        findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
+    elif state is not None:
+        plan_steps.append(ReplaceFile(path, state, None, purpose))
+    del files[path]
+
+
+def _generations_named(facts: SolarisFacts, after: dict[int, FileState | None]) -> dict[str, str]:
+    """Every configuration, of this host and of the zones below it, that will still name a generation."""
+    contents = {ABIS[bits].config_path: state.data for bits, state in after.items() if state is not None}
+    for zone in _zone_roots(facts.root):
+        for path in ("/var/ld/ld.config", "/var/ld/64/ld.config"):
+            state = facts.root.read(zone + path)
+            if state is not None:
+                contents[zone + path] = state.data
+    named: dict[str, str] = {}
+    for path, data in contents.items():
+        for directory in facts.record.generations if facts.record else ():
+            if directory.encode("utf-8", "surrogateescape") in data:
+                named[directory] = path
+    return named
+
+
+def _zone_roots(root: Root) -> tuple[str, ...]:
+    state = root.read("/etc/zones/index")
+    lines = state.data.decode("utf-8", "surrogateescape").splitlines() if state else []
+    fields = [line.split(":") for line in lines if not line.startswith("#")]
+    return tuple(f"{f[2]}/root" for f in fields if len(f) >= 3 and f[0] != "global" and f[2].startswith("/"))
+
+
+def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str]) -> Finding | None:
+    if directory in named:
+        text = f"is kept: {named[directory]} still names it"
+        return Finding("generation-in-use", WARNING, directory, text, "uninstall there first")
+    users = mappings.processes_that_map(facts.root, directory)
+    if users is None:
+        text = "is kept: whether a running process still maps it cannot be told on this machine"
+        return Finding("generation-in-use", ERROR, directory, text, "purge after the next boot")
+    if users:
+        text = f"is kept: process {users[0]} still maps it" + (f" and {len(users) - 1} more" if users[1:] else "")
+        return Finding("generation-in-use", WARNING, directory, text, "purge when these have ended")
+    return None
+
+
+def _cleanup(facts: SolarisFacts, record: Record) -> tuple[str, ...]:
+    """Directories that we made, deepest first; they go if they are empty."""
+    made = {d for change in journal.history(facts.root) for d in change.directories} | set(record.directories)
+    return tuple(sorted(made, key=lambda d: (-d.count(os.sep), d)))

@@ -1,0 +1,137 @@
+"""Report: what people and programs get to read: terminal (rich) or plain text, and JSON.
+
+Tables and colours only on a terminal; elsewhere each fact is a line of its own that can be searched for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from memproxy_sol.findings import Finding, printable
+from memproxy_sol.ld_config import LdConfig
+from memproxy_sol.plan import ConfigChange, Plan
+from memproxy_sol.verify import Report
+
+COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def console(stderr: bool = False) -> Console:
+    """A console whose lines are never folded where they are not read by a person."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def progress(text: str) -> None:
+    """One line of progress on standard error, if that is a terminal."""
+    if sys.stderr.isatty():
+        console(stderr=True).print(f"[dim]{escape(printable(text))}[/dim]")
+
+
+def print_json(value: Any) -> None:
+    """`value` as indented JSON on standard output, ASCII only."""
+    print(json.dumps(value, indent=2))
+
+
+def findings(items: Iterable[Finding], stderr: bool = False) -> None:
+    """Each finding on a line: severity, identifier, where, what, and what to type next."""
+    out = console(stderr)
+    for item in items:
+        colour = COLOURS[item.severity]
+        hint = f"; [bold]{escape(printable(item.hint))}[/bold]" if item.hint else ""
+        place, text = escape(printable(item.where)), escape(printable(item.text))
+        out.print(f"[{colour}]{item.severity}[/{colour}]: {item.identifier}: {place}: {text}{hint}")
+
+
+def plan(value: Plan) -> None:
+    """The whole plan: the host, the steps, what each configuration says before and after, the findings."""
+    out = console()
+    facts = value.facts
+    sources = facts.sources
+    out.print(f"[bold]{value.what}[/bold] on {escape(printable(facts.root.path))}")
+    out.print(f"  release:  {escape(printable(facts.distribution))} (from {sources['release']})")
+    out.print(f"  machine:  {facts.machine.name} (from {sources['machine']})")
+    if value.generation:
+        out.print(f"  generation: {escape(value.generation)}")
+    if not value.steps:
+        out.print("nothing to do")
+    for number, step in enumerate(value.steps, 1):
+        out.print(f"  {number}. {escape(printable(str(step)))}")
+    for change in value.changes:
+        if change.before != change.after:
+            _difference(out, change)
+    findings(value.findings)
+
+
+def verification(report: Report) -> None:
+    """The findings of verify, and one line that sums up."""
+    out = console()
+    findings(report.findings)
+    if report.abis and not report.errors:
+        abis = " and ".join(f"{bits}-bit" for bits in report.abis)
+        out.print(
+            f"[bold green]ok[/bold green]: {abis} processes of {escape(printable(report.root))} are configured as installed"
+        )
+    elif report.errors:
+        count = len(report.errors)
+        out.print(f"[bold red]not ok[/bold red]: {count} error{'s' if count != 1 else ''}")
+
+
+def config_lines(config: LdConfig | None) -> list[str]:
+    """A configuration as lines, one element each, so that a difference shows just what changes."""
+    if config is None:
+        return ["(no file: the runtime linker's defaults)"]
+    lines = [f"{config.layout}, version {config.version}"]
+    for title, paths in (
+        ("library path", config.library_path),
+        ("trusted directory", config.trusted_directories),
+        ("library path (AOUT)", config.aout_library_path),
+        ("trusted directory (AOUT)", config.aout_trusted_directories),
+    ):
+        if paths is None:
+            if "AOUT" not in title:
+                lines.append(f"{title}: (system default)")
+        else:
+            lines += [f"{title}: {path}" for path in paths] or [f"{title}: (empty)"]
+    for variable in config.environment or ():
+        kind = "permanent" if variable.permanent else "replaceable"
+        lines.append(f"variable ({kind}): {variable.text}")
+    return lines
+
+
+def difference(change: ConfigChange) -> list[str]:
+    """The lines of a configuration before and after, each with `- `, `+ ` or two blanks in front."""
+    before, after = config_lines(change.before), config_lines(change.after)
+    return [line for line in difflib.ndiff(before, after) if not line.startswith("?")]
+
+
+def _difference(out: Console, change: ConfigChange) -> None:
+    out.print(f"[bold]{change.abi.config_path}[/bold]")
+    colours = {"-": "red", "+": "green"}
+    for line in difference(change):
+        colour = colours.get(line[:1])
+        text = escape(printable(line))
+        out.print(f"  [{colour}]{text}[/{colour}]" if colour else f"  {text}")
+
+
+def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """A table on a terminal; elsewhere a line a row, the cells separated by tabs, under a line with the columns' names."""
+    out = console()
+    if not out.is_terminal:
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(printable(cell) for cell in row))
+        return
+    drawn = Table(title=title)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(printable(cell)) for cell in row))
+    out.print(drawn)
