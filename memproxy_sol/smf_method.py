@@ -53,7 +53,9 @@ class Answer:
         text = f"memproxy-sol: {NAMES[self.status]} ({self.status}): {self.reason}"
         if self.hint:
             text += f"; {self.hint}"
-        return text if self.status in (OK, ERR_NOSMF) else f"{text}; then svcadm clear {fmri}"
+        if self.status in (OK, ERR_NOSMF):
+            return text
+        return f"{text}; then svcadm clear {fmri}" if self.hint else f"{text}; svcadm clear {fmri} looks again"
 
 
 def main(argv: list[str], limit: float = LIMIT_SECONDS) -> int:
