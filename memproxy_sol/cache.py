@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -16,9 +17,9 @@ _KEPT_LOGS = 20
 def root() -> Path:
     """The cache directory, made if need be.
 
-    It is below `$XDG_CACHE_HOME`, else `$HOME/.cache`, else `.cache` of this user's home directory; the first whose owner
-    is this user. What root installs must not come out of a directory that someone else can write to, and sudo may leave
-    HOME as it was. Raises BuildError if there is none.
+    It is below `$XDG_CACHE_HOME`, else `$HOME/.cache`, else `.cache` of this user's home directory; the first whose
+    owner is this user. What root installs must not come out of a directory that someone else can write to, and sudo may
+    leave HOME as it was. Raises BuildError if there is none.
     """
     tried = []
     for base in _bases():
@@ -45,10 +46,8 @@ def _bases() -> list[Path]:
         bases.append(Path(os.environ["XDG_CACHE_HOME"]))
     if os.path.isabs(os.environ.get("HOME", "")):
         bases.append(Path(os.environ["HOME"], ".cache"))
-    try:
+    with contextlib.suppress(KeyError):
         bases.append(Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache"))
-    except KeyError:
-        pass
     return bases
 
 

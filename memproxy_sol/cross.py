@@ -1,9 +1,9 @@
 """Solaris x86 objects on another system: clang and lld against the sysroot of `native/sysroot/solaris`.
 
-What the result must be like, so that the ld.so.1 of Solaris 10 and later and of illumos loads it, is in `check`. Sources:
-reference "solaris-native", section 3; the public sources of ld.so.1 and of mmapobj(2), which map the PT_LOAD headers,
-want them in ascending order without a page in common, and pass over program headers, dynamic tags and notes that they do
-not know.
+What the result must be like, so that the ld.so.1 of Solaris 10 and later and of illumos loads it, is in `check`.
+Sources: reference "solaris-native", section 3; the public sources of ld.so.1 and of mmapobj(2), which map the PT_LOAD
+headers, want them in ascending order without a page in common, and pass over program headers, dynamic tags and notes
+that they do not know.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ BASE_CPU = {32: "pentium", 64: "x86-64"}
 """-march: the least that Solaris 10 runs on. Without SSE it also does not matter to which boundary old 32-bit programs
 align their stacks."""
 
+SYSROOT = "sysroot/solaris"
+"""Where the headers and the list of libc's symbols lie below the native sources."""
+
 _COMPILE_SECONDS = 120.0
 
 _CLANG_PACKAGES = "clang lld"
@@ -32,6 +35,8 @@ _VERSIONS = tuple(range(25, 12, -1))
 
 # --no-rosegment: one text and one data segment, as Sun's linker writes them, for which mmapobj(2) has its fast path.
 # norelro, nognustack: program headers that Solaris does not know. It passes over them; without them there is no doubt.
+# max-page-size: as Sun's linker for x86. An ld.so.1 that finds a whole object in its first look at the file keeps that
+# look as the mapping; a distance of 64 KiB between text and data rules this out.
 # sysv: ld.so.1 of Solaris 10 and of illumos knows no other hash table.
 _LINK_FLAGS = (
     "--hash-style=sysv",
@@ -40,6 +45,7 @@ _LINK_FLAGS = (
     "--strip-all",
     "-z norelro",
     "-z nognustack",
+    "-z max-page-size=0x10000",
     "-z text",
     "-z defs",
 )
@@ -74,8 +80,9 @@ def find_compiler() -> Compiler:
 class Toolchain:
     """Commands that compile and link for one ABI, made in a scratch directory that belongs to the caller."""
 
-    def __init__(self, directory: Path, bits: int, compiler: Compiler, runner: tools.Runner) -> None:
+    def __init__(self, directory: Path, bits: int, compiler: Compiler, runner: tools.Runner, sysroot: Path) -> None:
         """Write the stand-in for libc.so.1 and the linker's front into `directory`. Raises BuildError."""
+        self.sysroot = sysroot
         self.bits = bits
         self.host = f"{CPU[bits]}-pc-{RELEASE}"
         self.directory = directory
@@ -90,14 +97,13 @@ class Toolchain:
         self.cxx = self._command(compiler.clangxx)
 
     def _command(self, program: str) -> tuple[str, ...]:
-        include = resources.solaris_sysroot() / "include"
         return (
             program,
             f"--target={self.host}",
             f"-march={BASE_CPU[self.bits]}",
             "-nostdlibinc",
             "-isystem",
-            str(include),
+            str(self.sysroot / "include"),
             "-nostdlib",
             f"--ld-path={self.linker}",
             # Debian's and later compilers' defaults that would need libgcc or leave notes:
@@ -108,7 +114,7 @@ class Toolchain:
         )
 
     def _make_libc(self) -> None:
-        symbols = libc_stub.read_symbols(resources.solaris_sysroot() / "libc-symbols.tsv", self.bits)
+        symbols = libc_stub.read_symbols(self.sysroot / "libc-symbols.tsv", self.bits)
         source, script, stub = (self.directory / name for name in ("libc.s", "libc.versions", "libc.so"))
         source.write_text(libc_stub.assembly(symbols), encoding="ascii")
         script.write_text(libc_stub.version_script(symbols), encoding="ascii")
@@ -120,8 +126,7 @@ class Toolchain:
         self.runner.run(f"{what}, linked", link, cwd=self.directory, seconds=_COMPILE_SECONDS)
 
     def _linker_front(self) -> str:
-        """A shell script before ld.lld: drops what compiler drivers give to Sun's linker or would add of GNU's libraries,
-        and adds our flags and libc."""
+        """A shell script that compilers take for the linker."""
         flags = " ".join(_LINK_FLAGS)
         return f"""#!/bin/sh
 # ld.lld for Solaris x86: drops what a compiler driver means for another linker or library, and adds our flags and libc.
@@ -147,7 +152,9 @@ exec {shlex.quote(self.compiler.lld)} {flags} "$@" {shlex.quote(str(self.directo
             compiler = self.cc if source.suffix == ".c" else self.cxx
             made = self.directory / f"{number}-{source.stem}.o"
             command = [*compiler, "-O2", "-fPIC", *flags, "-c", str(source), "-o", str(made)]
-            self.runner.run(f"compile {source.name}, {self.bits} bit", command, cwd=self.directory, seconds=_COMPILE_SECONDS)
+            self.runner.run(
+                f"compile {source.name}, {self.bits} bit", command, cwd=self.directory, seconds=_COMPILE_SECONDS
+            )
             objects.append(str(made))
         command = [*self.cc, "-shared", "-Wl,-z,now", f"-Wl,-soname={soname}", *objects, "-o", str(output)]
         self.runner.run(f"link {output.name}, {self.bits} bit", command, cwd=self.directory, seconds=_COMPILE_SECONDS)
@@ -169,7 +176,7 @@ def compile_shared(
     with tempfile.TemporaryDirectory(prefix="memproxy-sol-") as scratch:
         work = Path(scratch)
         runner = tools.Runner(work / "log", tools.environment(), progress, f"{Path(soname).stem}-solaris-{bits}")
-        toolchain = Toolchain(work / "toolchain", bits, find_compiler(), runner)
+        toolchain = Toolchain(work / "toolchain", bits, find_compiler(), runner, resources.solaris_sysroot())
         made = work / output.name
         toolchain.shared([source.resolve() for source in sources], made, soname, flags)
         check(made, bits, soname)
@@ -179,7 +186,7 @@ def compile_shared(
 
 _OS_ABIS = {0: "System V", 6: "Solaris"}
 _UNKNOWN_TO_SOLARIS = {0x6474E551: "PT_GNU_STACK", 0x6474E552: "PT_GNU_RELRO", 0x6474E553: "PT_GNU_PROPERTY"}
-_DT_RELR = 36
+_DT_RELA, _DT_RELASZ, _DT_REL, _DT_RELSZ, _DT_JMPREL, _DT_RELR = 7, 8, 17, 18, 23, 36
 
 
 def check(path: Path, bits: int, soname: str) -> elf.Library:
@@ -225,7 +232,12 @@ def check(path: Path, bits: int, soname: str) -> elf.Library:
     if library.notes:
         wrong.append(f"notes of {', '.join(sorted({owner for owner, _ in library.notes}))}")
     wrong += [name for number, name in _UNKNOWN_TO_SOLARIS.items() if number in library.segments]
-    if _DT_RELR in library.tags:
+    tags = dict(library.dynamic)
+    relocations = [(tags[at], tags[size]) for at, size in ((_DT_RELA, _DT_RELASZ), (_DT_REL, _DT_RELSZ)) if at in tags]
+    if relocations and _DT_JMPREL in tags and tags[_DT_JMPREL] not in (relocations[0][0], sum(relocations[0])):
+        # ld.so.1 takes all from the first of the two tables to the end of the second for relocations.
+        wrong.append("relocations that are not in one piece")
+    if _DT_RELR in tags:
         wrong.append("relative relocations in the packed form (DT_RELR)")
     if wrong:
         raise BuildError(f"Solaris 10 would not load this: {'; '.join(wrong)}", where=str(path))

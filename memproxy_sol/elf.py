@@ -88,8 +88,8 @@ class Library:
     """(owner, type) of each note in a note segment."""
     segments: frozenset[int]
     """The p_type values present."""
-    tags: frozenset[int]
-    """The d_tag values present."""
+    dynamic: tuple[tuple[int, int], ...]
+    """(d_tag, d_val) in file order, without the DT_NULL at the end."""
     flags_1: int
     """DT_FLAGS_1: DF_1_NOW, DF_1_NODELETE, DF_1_INTERPOSE ..."""
 
@@ -185,7 +185,7 @@ class _Reader:
             hash_styles=frozenset(style for style, tag in (("sysv", DT_HASH), ("gnu", DT_GNU_HASH)) if tag in single),
             notes=self._notes(),
             segments=frozenset(header["p_type"] for header in self.headers),
-            tags=frozenset(single),
+            dynamic=tuple(dynamic),
             flags_1=single.get(DT_FLAGS_1, 0),
         )
 

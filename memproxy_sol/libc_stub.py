@@ -76,5 +76,6 @@ def version_script(symbols: Iterable[StubSymbol]) -> str:
     for symbol in symbols:
         names.setdefault(symbol.version, []).append(symbol.name)
     return "\n".join(
-        f"{version} {{ global: {' '.join(f'{name};' for name in sorted(names[version]))} }};" for version in sorted(names)
+        f"{version} {{ global: {' '.join(f'{name};' for name in sorted(names[version]))} }};"
+        for version in sorted(names)
     )

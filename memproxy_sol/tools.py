@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from memproxy_sol import cache
 from memproxy_sol.errors import BuildError
@@ -30,7 +30,7 @@ def silent(_: str) -> None:
 
 
 def environment(*keep: str) -> dict[str, str]:
-    """The environment of every command: what finds programs and scratch space, the variables `keep`, and nothing else.
+    """The environment of every command: what finds programs and scratch space, `keep`, and nothing else.
 
     CFLAGS, LDFLAGS, LD_PRELOAD, MAKEFLAGS, CONFIG_SITE and their like would make the result depend on who builds it.
     """
@@ -105,12 +105,12 @@ class Runner:
         *,
         cwd: Path,
         seconds: float,
-        more_log: Optional[Path] = None,
+        more_log: Path | None = None,
     ) -> None:
         """Run `command` in `cwd` for at most `seconds`; `what` says what it does, to the user.
 
-        Raises BuildError with the end of the log if it fails; `more_log` is a file that then belongs to the log. However
-        this ends, none of the command's processes is left.
+        Raises BuildError with the end of the log if it fails; `more_log` is a file that then belongs to the log.
+        Interrupted or too late, all of the command's processes are ended.
         """
         from plumbum import local
 
@@ -118,7 +118,7 @@ class Runner:
         with self.log.open("ab") as log:
             log.write(f"\n== {what}\n$ {' '.join(command)}\n".encode("utf-8", "surrogateescape"))
             log.flush()
-            process = local[command[0]].popen(
+            process: Any = local[command[0]].popen(
                 list(command[1:]),
                 cwd=str(cwd),
                 env=self.env,
@@ -143,7 +143,9 @@ class Runner:
                 with self.log.open("ab") as log:
                     log.write(b"\n== " + more_log.name.encode() + b"\n" + more_log.read_bytes())
             name = Path(command[0]).name
-            raise BuildError(f"{what}: {name} {outcome}:\n{tail}\nThe whole log is in {cache.keep_log(self.log, self.name)}")
+            raise BuildError(
+                f"{what}: {name} {outcome}:\n{tail}\nThe whole log is in {cache.keep_log(self.log, self.name)}"
+            )
 
 
 def _end_group(process: Any) -> None:
