@@ -120,11 +120,12 @@ def mend_unfinished(root: Root) -> str | None:
 
 def carry_out(plan: Plan, progress: Progress = _silent) -> None:
     """Apply the plan's steps in one transaction; ChangeError if it had to be taken back."""
-    if not plan.steps and not plan.leave_nothing:
+    root = plan.facts.root
+    if not plan.steps and not (plan.leave_nothing and root.exists(journal.CHANGES)):
         return
     started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     journal.apply(
-        plan.facts.root,
+        root,
         plan.what,
         started,
         plan.steps,

@@ -109,7 +109,8 @@ def apply(
     progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back and ChangeError says so."""
-    directories = step_values.missing_directories(root.exists, CHANGES)
+    directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
+    steps = [step for step in steps if not (isinstance(step, MakeDirectory) and step.path in directories)]
     number = max([change.number for change in history(root)], default=0) + 1
     for directory in directories:
         _make_directory(root, directory, 0o700 if directory == CHANGES else 0o755)
@@ -214,7 +215,7 @@ def _do(root: Root, step: Step) -> None:
 
 
 def _undo(root: Root, change: Change, begun: int) -> None:
-    """Take back the first `begun` steps in reverse; each looks at what is there, since the last may not have happened."""
+    """Take back the first `begun` steps in reverse; each looks at what is there: the last may not have happened."""
     for step in reversed(change.steps[:begun]):
         _undo_step(root, step)
     path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
@@ -256,11 +257,11 @@ def _finish(root: Root, change: Change) -> None:
         for name in root.names(CHANGES):
             if name.endswith(_SUFFIX):
                 _remove_file(root, f"{CHANGES}/{name}")
-        _remove_empty(root, [CHANGES, STATE_DIRECTORY, *change.cleanup])
+        _remove_empty(root, [*reversed(change.directories), CHANGES, STATE_DIRECTORY, *change.cleanup])
 
 
 def put_file(root: Root, path: str, state: FileState | None) -> None:
-    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError if that fails."""
+    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure."""
     host = root.host_path(path)
     if state is None:
         _remove_file(root, path)

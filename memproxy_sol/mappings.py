@@ -1,4 +1,4 @@
-"""Mappings: which running processes of this machine have files of a directory mapped."""
+"""Mappings: which running processes of this machine have files of a generation mapped."""
 
 from __future__ import annotations
 
@@ -8,46 +8,32 @@ from memproxy_sol.root import Root
 
 
 def processes_that_map(root: Root, directory: str) -> tuple[int, ...] | None:
-    """Process ids, ascending, that map any file below the target's `directory`; None if it cannot be told.
+    """Process ids, ascending, that map a file below the Solaris target's `directory`; None if it cannot be told.
 
-    Files are compared by device and inode in Linux's /proc/PID/maps. Where that does not exist, or a process's
-    map may not be read, nothing is proven for an image that could be running as a zone or chroot: None.
+    Another kernel runs no Solaris program, so there the answer is: none. On Solaris itself an image may be the
+    root of a running zone; the links below /proc/PID/path name every mapped object (proc(5)).
     """
-    files = _inodes(root.host_path(directory))
-    if not files:
+    if os.uname().sysname != "SunOS":
         return ()
-    if not os.path.exists("/proc/self/maps"):
-        return None
-    # Overlay and copy-on-write file systems show another device in the map than in stat(2): the name counts, too.
-    named = os.fsencode(directory) + b"/"
+    prefix = root.host_path(directory) + "/"
     users = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{name}/maps", "rb") as maps:
-                lines = maps.read().split(b"\n")
+            if any(target.startswith(prefix) for target in _objects(pid)):
+                users.append(int(pid))
         except (FileNotFoundError, ProcessLookupError):
-            continue
-        except PermissionError:
+            continue  # it ended meanwhile
+        except OSError:
             return None
-        if any(_file_of(line) in files or named in line for line in lines):
-            users.append(int(name))
     return tuple(sorted(users))
 
 
-def _inodes(host_directory: str) -> set[tuple[int, int, int]]:
-    found = set()
-    for top, _, names in os.walk(host_directory):
-        for name in names:
-            status = os.lstat(os.path.join(top, name))
-            found.add((os.major(status.st_dev), os.minor(status.st_dev), status.st_ino))
+def _objects(pid: str) -> list[str]:
+    directory = f"/proc/{pid}/path"
+    found = []
+    for name in os.listdir(directory):
+        try:
+            found.append(os.readlink(f"{directory}/{name}"))
+        except FileNotFoundError:
+            continue  # an object without a name
     return found
-
-
-def _file_of(line: bytes) -> tuple[int, int, int] | None:
-    fields = line.split(None, 5)
-    if len(fields) < 5:
-        return None
-    major, _, minor = fields[3].partition(b":")
-    return (int(major, 16), int(minor, 16), int(fields[4]))

@@ -128,6 +128,8 @@ def install(
     placed[directory] = generation.digests
     known = facts.record.directories if facts.record else ()
     record = Record(
+        release=facts.release,
+        machine=facts.machine.name,
         abis=records,
         generations=placed,
         files=created_files,
@@ -261,7 +263,7 @@ def preloads_of(facts: SolarisFacts, abi: Abi, data: bytes | None, secure: bool 
 
 
 def _check_effect(abi: Abi, before: preloads.Effective, after: preloads.Effective, ours: Entry) -> None:
-    """Prove that the change adds our entry and takes nothing away from anybody (rule 5); RefusedError if it does not."""
+    """Prove that the change adds our entry and takes nothing from anybody (rule 5); RefusedError if it does not."""
     wanted = [item.name for item in before.preloads] + list(ours.items)
     problems = []
     if not ours.replaceable and [item.name for item in after.preloads] != wanted:

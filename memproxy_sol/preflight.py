@@ -20,7 +20,7 @@ from memproxy_sol.policy import Policy
 SYSTEM_LIBRARIES = frozenset(
     {"libc.so.1", "libm.so.1", "libm.so.2", "libdl.so.1", "libpthread.so.1", "libthread.so.1", "librt.so.1"}
 )
-"""What an allocator may need beyond its own file: libc, and what has been in it or beside it in /lib since Solaris 10."""
+"""What an allocator may need beyond its own file: libc, and what has been beside it in /lib since Solaris 10."""
 
 REQUIRED_EXPORTS = ("malloc", "calloc", "realloc", "free", "memalign", "_ZdlPv", "memproxy_route")
 """Names without which a library is not libmemproxy; the whole table is checked where it is built."""
@@ -178,7 +178,7 @@ def _check_object(facts: SolarisFacts, abi: Abi, library: Library, noun: str) ->
         found.append(
             Finding(f"{noun}-wrong-machine", ERROR, library.path, text, "name one that was built for the target")
         )
-    if library.kind != "shared object":
+    if library.kind != "shared":
         text = f"is of type {library.kind}, not a shared object"
         found.append(Finding(f"{noun}-not-shared", ERROR, library.path, text, "name a .so file"))
     if library.text_relocations:

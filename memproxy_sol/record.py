@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from memproxy_sol.abi import MACHINES
 from memproxy_sol.errors import HostError
 from memproxy_sol.root import FileState, Root
 
@@ -46,6 +47,9 @@ class AbiRecord:
 class Record:
     """Everything that memproxy-sol placed on a host."""
 
+    release: str = ""
+    machine: str = ""
+    """Release and machine that were configured: an image without /etc/release or libc.so.1 does not tell again."""
     abis: dict[int, AbiRecord] = field(default_factory=dict)
     generations: dict[str, dict[str, str]] = field(default_factory=dict)
     """Directory of each generation that was placed, to the SHA-256 of its members by name."""
@@ -64,6 +68,8 @@ def encode(record: Record) -> bytes:
     """The file's content for `record`."""
     body = {
         "format": FORMAT,
+        "release": record.release,
+        "machine": record.machine,
         "abis": {str(bits): _abi_to_json(abi) for bits, abi in sorted(record.abis.items())},
         "generations": {d: dict(sorted(m.items())) for d, m in sorted(record.generations.items())},
         "files": dict(sorted(record.files.items())),
@@ -85,7 +91,11 @@ def decode(data: bytes) -> Record:
             )
         if checksum != digest(_canonical(body)):
             raise ValueError("the checksum does not fit")
+        if body["machine"] not in MACHINES:
+            raise ValueError(f"unknown machine {body['machine']!r}")
         return Record(
+            release=str(body["release"]),
+            machine=str(body["machine"]),
             abis={int(bits): _abi_from_json(abi) for bits, abi in body["abis"].items()},
             generations={str(d): {str(n): str(h) for n, h in m.items()} for d, m in body["generations"].items()},
             files={str(path): str(value) for path, value in body["files"].items()},

@@ -22,14 +22,14 @@ class InstallSwitches(TargetCommand):
     """What install and plan are asked for."""
 
     bits: Any = cli.SwitchAttr(
-        ["--bits"], str, argname="32,64", help="The ABIs to configure (default: all of the host); others are left alone"
+        ["--bits"], str, argname="32,64", help="The ABIs to configure (default: all)"
     )
     allocators: Any = cli.SwitchAttr(
         ["--allocator"],
         str,
         list=True,
         argname="FILE",
-        help="The custom allocator's shared object on this machine; repeat it for the other ABI, which is read from the file",
+        help="The custom allocator's shared object on this machine; its ABI is read from it; repeatable",
     )
     libraries: Any = cli.SwitchAttr(
         ["--libraries"],

@@ -75,16 +75,17 @@ def read(
     Raises HostError where the tree does not look like Solaris and `host` does not say so, where an option
     contradicts the image, and for whatever cannot be read.
     """
+    known = record.read(root)
     release_line = _first_line(root.read("/etc/release"))
     headers = {bits: _libc_header(root, path) for bits, path in _LIBC.items()}
-    if release_line is None and not any(headers.values()) and host != "solaris":
+    if release_line is None and not any(headers.values()) and host != "solaris" and known is None:
         raise HostError(
             "does not look like a Solaris root: it has neither /etc/release nor /lib/libc.so.1",
             where=root.path,
             hint="mount the image there, or say --host solaris",
         )
-    chosen_release, release_source = _choose_release(release_line, release)
-    chosen_machine, machine_source = _choose_machine(headers, machine)
+    chosen_release, release_source = _choose_release(release_line, release, known)
+    chosen_machine, machine_source = _choose_machine(headers, machine, known)
     libc = {bits: _LIBC[bits] if header else None for bits, header in headers.items()}
     manifests = manifest_directory(root, chosen_release, release_line or "")
     configs = {
@@ -102,7 +103,7 @@ def read(
         exclusion_list=root.read(LIST_PATH),
         manifest_path=f"{manifests}/memproxy.xml",
         profile_path=profile_path(manifests),
-        record=record.read(root),
+        record=known,
         early_mounts=_mounts(root.read("/etc/vfstab")),
     )
 
@@ -122,10 +123,12 @@ def read_config(root: Root, abi: Abi, layout: Layout, release: str) -> ConfigFil
     return ConfigFile(abi, state, verdict, config)
 
 
-def _choose_release(line: str | None, option: str | None) -> tuple[str, str]:
+def _choose_release(line: str | None, option: str | None, known: record.Record | None) -> tuple[str, str]:
     found = None if line is None else release_of(line)
     if found is None:
-        return (option, "--release") if option else ("illumos", "the default")
+        if option:
+            return option, "--release"
+        return (known.release, record.RECORD_PATH) if known else ("illumos", "the default")
     if option is not None and option != found:
         raise UsageError(f"--release {option} contradicts the image, which is {found} ({line})", hint="leave it out")
     return found, "/etc/release"
@@ -144,7 +147,9 @@ def release_of(line: str) -> str | None:
     return None
 
 
-def _choose_machine(headers: dict[int, elf_header.ElfHeader | None], option: str | None) -> tuple[Machine, str]:
+def _choose_machine(
+    headers: dict[int, elf_header.ElfHeader | None], option: str | None, known: record.Record | None
+) -> tuple[Machine, str]:
     for bits, header in headers.items():
         if header is None:
             continue
@@ -157,7 +162,9 @@ def _choose_machine(headers: dict[int, elf_header.ElfHeader | None], option: str
                 f"--machine {option} contradicts the image's {_LIBC[bits]} ({found.name})", hint="leave it out"
             )
         return found, _LIBC[bits]
-    return (MACHINES[option], "--machine") if option else (X86, "the default")
+    if option:
+        return MACHINES[option], "--machine"
+    return (MACHINES[known.machine], record.RECORD_PATH) if known else (X86, "the default")
 
 
 def _libc_header(root: Root, path: str) -> elf_header.ElfHeader | None:
