@@ -1,0 +1,250 @@
+// malloc and its relatives, as programs call them.
+//
+// The hot ones are one call through a table. There is no guard against re-entrance and no lock: libc's calloc and memalign
+// call the public malloc, which must give them a block of libc's own (Solaris: they edit the word in front of it).
+// A failure always sets errno, whatever the allocator did. Headers that declare these functions are not included: their
+// exception specifications and attributes differ between systems.
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "export.h"
+#include "platform.h"
+#include "route.h"
+
+namespace {
+
+// Asked for no bytes, malloc may answer with a null pointer; programs take that for a failure.
+__attribute__((noinline, cold)) void *malloc_failed(size_t size) {
+  if (size == 0) {
+    void *block = heap_entry.malloc(1);
+    if (block != nullptr) return block;
+  }
+  errno = ENOMEM;
+  return nullptr;
+}
+
+__attribute__((noinline, cold)) void *calloc_failed(size_t count, size_t size) {
+  if (count == 0 || size == 0) {
+    void *block = heap_entry.calloc(1, 1);
+    if (block != nullptr) return block;
+  }
+  errno = ENOMEM;
+  return nullptr;
+}
+
+__attribute__((noinline, cold)) void *no_memory() {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+// Overwrites memory that is about to be freed; the compiler must not see that nobody reads it.
+void wipe(void *block, size_t size) {
+  memset(block, 0, size);
+  __asm__ __volatile__("" : : "r"(block) : "memory");
+}
+
+// Converts the address of a function that reports on the allocator.
+template <typename Function>
+Function *report(void *const &address) {
+  Function *function = nullptr;
+  if (!route_ready()) return function;
+  memcpy(&function, &address, sizeof function);
+  return function;
+}
+
+}  // namespace
+
+// ---- C
+
+EXPORT void *malloc(size_t size) noexcept {
+  void *block = heap_entry.malloc(size);
+  return MEMPROXY_UNLIKELY(block == nullptr) ? malloc_failed(size) : block;
+}
+
+EXPORT void free(void *block) noexcept { heap_entry.free(block); }
+
+EXPORT void *calloc(size_t count, size_t size) noexcept {
+  void *block = heap_entry.calloc(count, size);
+  return MEMPROXY_UNLIKELY(block == nullptr) ? calloc_failed(count, size) : block;
+}
+
+EXPORT void *realloc(void *block, size_t size) noexcept {
+  if (MEMPROXY_UNLIKELY(size == 0)) {
+    if (block == nullptr) return malloc(0);
+    if (route_ready() && route_taken() == Route::kCustom) {
+      // As the C libraries of both systems do; allocators differ.
+      heap_entry.free(block);
+      return nullptr;
+    }
+    return heap_entry.realloc(block, 0);
+  }
+  void *fresh = heap_entry.realloc(block, size);
+  return MEMPROXY_UNLIKELY(fresh == nullptr) ? no_memory() : fresh;
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size) noexcept { return heap_entry.aligned_alloc(alignment, size); }
+
+EXPORT void free_sized(void *block, size_t) noexcept { heap_base.free(block); }
+
+EXPORT void free_aligned_sized(void *block, size_t, size_t) noexcept { heap_base.free(block); }
+
+// ---- POSIX, Solaris, BSD
+
+EXPORT void cfree(void *block) noexcept { heap_base.free(block); }
+
+EXPORT void *memalign(size_t alignment, size_t size) noexcept { return heap_entry.memalign(alignment, size); }
+
+EXPORT int posix_memalign(void **block, size_t alignment, size_t size) noexcept {
+  return heap_entry.posix_memalign(block, alignment, size);
+}
+
+EXPORT void *valloc(size_t size) noexcept { return heap_entry.valloc(size); }
+
+EXPORT void *pvalloc(size_t size) noexcept { return heap_entry.pvalloc(size); }
+
+EXPORT size_t malloc_usable_size(void *block) noexcept { return block == nullptr ? 0 : heap_entry.usable_size(block); }
+
+EXPORT size_t malloc_size(void *block) noexcept { return block == nullptr ? 0 : heap_entry.usable_size(block); }
+
+EXPORT void *reallocarray(void *block, size_t count, size_t size) noexcept {
+  size_t total;
+  if (__builtin_mul_overflow(count, size, &total)) return no_memory();
+  void *fresh = heap_base.realloc(block, total);
+  return fresh == nullptr && total != 0 ? no_memory() : fresh;
+}
+
+EXPORT void *reallocf(void *block, size_t size) noexcept {
+  void *fresh = heap_base.realloc(block, size);
+  if (fresh != nullptr || size == 0) return fresh;
+  heap_base.free(block);
+  return no_memory();
+}
+
+EXPORT void freezero(void *block, size_t size) noexcept {
+  if (block == nullptr) return;
+  wipe(block, size);
+  heap_base.free(block);
+}
+
+EXPORT void freezeroall(void *block) noexcept {
+  if (block == nullptr) return;
+  wipe(block, heap_base.usable_size(block));
+  heap_base.free(block);
+}
+
+EXPORT void *recallocarray(void *block, size_t old_count, size_t count, size_t size) noexcept {
+  size_t old_total;
+  size_t total;
+  if (block == nullptr) old_count = 0;
+  if (__builtin_mul_overflow(count, size, &total)) return no_memory();
+  if (__builtin_mul_overflow(old_count, size, &old_total)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  void *fresh = heap_base.calloc(total == 0 ? 1 : total, 1);
+  if (fresh == nullptr) return no_memory();
+  if (block != nullptr) {
+    memcpy(fresh, block, old_total < total ? old_total : total);
+    wipe(block, old_total);
+    heap_base.free(block);
+  }
+  return fresh;
+}
+
+// NetBSD: the result is an error number, and the pointer to the block is passed by address.
+EXPORT int reallocarr(void *pointer, size_t count, size_t size) noexcept {
+  const int saved = errno;
+  void *block;
+  memcpy(&block, pointer, sizeof block);
+  size_t total;
+  if (__builtin_mul_overflow(count, size, &total)) return EOVERFLOW;
+  void *fresh = nullptr;
+  if (total == 0) {
+    heap_base.free(block);
+  } else {
+    fresh = heap_base.realloc(block, total);
+    errno = saved;
+    if (fresh == nullptr) return ENOMEM;
+  }
+  memcpy(pointer, &fresh, sizeof fresh);
+  errno = saved;
+  return 0;
+}
+
+EXPORT void vfree(void *block) noexcept { heap_base.free(block); }
+
+// mimalloc's, with its order of parameters.
+EXPORT void *_aligned_malloc(size_t alignment, size_t size) noexcept { return heap_aligned_alloc(alignment, size); }
+
+EXPORT size_t malloc_good_size(size_t size) noexcept {
+  size_t (*function)(size_t) = report<size_t(size_t)>(route_reports.malloc_good_size);
+  return function == nullptr ? size : function(size);
+}
+
+// ---- glibc's internal names
+
+EXPORT void *__libc_malloc(size_t size) noexcept { return malloc(size); }
+EXPORT void *__libc_calloc(size_t count, size_t size) noexcept { return calloc(count, size); }
+EXPORT void *__libc_realloc(void *block, size_t size) noexcept { return realloc(block, size); }
+EXPORT void __libc_free(void *block) noexcept { heap_entry.free(block); }
+EXPORT void __libc_cfree(void *block) noexcept { heap_entry.free(block); }
+EXPORT void *__libc_memalign(size_t alignment, size_t size) noexcept { return heap_entry.memalign(alignment, size); }
+EXPORT void *__libc_valloc(size_t size) noexcept { return heap_entry.valloc(size); }
+EXPORT void *__libc_pvalloc(size_t size) noexcept { return heap_entry.pvalloc(size); }
+EXPORT int __posix_memalign(void **block, size_t alignment, size_t size) noexcept {
+  return heap_entry.posix_memalign(block, alignment, size);
+}
+
+// ---- Reports
+
+#ifdef __sun
+typedef unsigned long mallinfo_word;
+#else
+typedef int mallinfo_word;
+#endif
+
+struct mallinfo {
+  mallinfo_word fields[10];
+};
+struct mallinfo2 {
+  size_t fields[10];
+};
+
+EXPORT struct mallinfo mallinfo(void) noexcept {
+  struct mallinfo (*function)() = report<struct mallinfo()>(route_reports.mallinfo);
+  if (function != nullptr) return function();
+  struct mallinfo nothing = {};
+  return nothing;
+}
+
+EXPORT struct mallinfo2 mallinfo2(void) noexcept {
+  struct mallinfo2 (*function)() = report<struct mallinfo2()>(route_reports.mallinfo2);
+  if (function != nullptr) return function();
+  struct mallinfo2 nothing = {};
+  return nothing;
+}
+
+EXPORT int mallopt(int parameter, int value) noexcept {
+  int (*function)(int, int) = report<int(int, int)>(route_reports.mallopt);
+  return function == nullptr ? 0 : function(parameter, value);
+}
+
+EXPORT void malloc_stats(void) noexcept {
+  void (*function)() = report<void()>(route_reports.malloc_stats);
+  if (function != nullptr) function();
+}
+
+EXPORT int malloc_trim(size_t pad) noexcept {
+  int (*function)(size_t) = report<int(size_t)>(route_reports.malloc_trim);
+  return function == nullptr ? 0 : function(pad);
+}
+
+EXPORT int malloc_info(int options, void *stream) noexcept {
+  int (*function)(int, void *) = report<int(int, void *)>(route_reports.malloc_info);
+  if (function != nullptr) return function(options, stream);
+  errno = ENOSYS;
+  return -1;
+}

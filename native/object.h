@@ -1,0 +1,33 @@
+// The objects that the run-time linker has loaded, and the functions that each of them defines.
+//
+// Read from the linker's list and the objects' own symbol tables, not asked of dlsym: a handle's search goes on into the
+// object's dependencies, dlsym may run other objects' initialisers, load lazy dependencies (Solaris) or allocate (glibc).
+#ifndef MEMPROXY_OBJECT_H
+#define MEMPROXY_OBJECT_H
+
+struct link_map;
+typedef const struct link_map *Object;
+
+// libmemproxy.so itself; null if the linker does not tell.
+Object object_self();
+
+// The program, and from it in the order in which symbols are searched; null behind the last one.
+Object object_first();
+Object object_next(Object object);
+
+// The loader's text, never null. On glibc "" for the program.
+const char *object_path(Object object);
+
+// The address of a function that the object itself exports, or null.
+void *object_function(Object object, const char *name);
+
+// True for the C library.
+bool object_is_libc(Object object);
+
+// True if a loaded object names this one as a dependency; what nobody needs was preloaded or opened.
+bool object_is_needed(Object object);
+
+// True if the directory parts of both paths are the same text.
+bool object_same_directory(Object one, Object other);
+
+#endif

@@ -1,0 +1,48 @@
+// What Linux and Solaris do differently: one function for each difference.
+#ifndef MEMPROXY_PLATFORM_H
+#define MEMPROXY_PLATFORM_H
+
+#include <stddef.h>
+
+// DT_SONAME of the C library.
+#ifdef __sun
+static const char kPlatformLibc[] = "libc.so.1";
+#else
+static const char kPlatformLibc[] = "libc.so.6";
+#endif
+
+// Does the system's memalign refuse alignments that are zero or no multiple of four?
+#ifdef __sun
+static const bool kPlatformMemalignIsStrict = true;
+#else
+static const bool kPlatformMemalignIsStrict = false;
+#endif
+
+// The executable's path, by the system and not by argv[0], in `buffer` or elsewhere; null if the system does not tell.
+const char *platform_executable(char *buffer, size_t size);
+
+// True if the process has more rights than who started it: nothing in its environment may be believed.
+bool platform_secure();
+
+// The value of an environment variable, or null. Reads `environ`; allocates nothing and takes no lock.
+const char *platform_environment(const char *name);
+
+// False as long as the C library has not yet taken over the environment, which is before its own initialiser.
+bool platform_started();
+
+// A function of the C library by dlsym, for the case that the linker's list cannot be read.
+void *platform_libc_function(const char *name);
+
+// A function that any loaded object makes public, by dlsym; loads nothing. Null if there is none.
+void *platform_public_function(const char *name);
+
+// Fresh zeroed pages, or null.
+void *platform_pages(size_t size);
+void platform_release_pages(void *pages, size_t size);
+
+size_t platform_page_size();
+
+// One write(2) to standard error; an interrupted or failed one is not repeated.
+void platform_complain(const char *text, size_t length);
+
+#endif

@@ -1,0 +1,29 @@
+// Solaris and illumos: getexecname, issetugid, dlsym with handles that load nothing.
+#ifdef __sun
+
+#include <dlfcn.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "platform.h"
+
+// Not limited to the 16 bytes of ps(1); links followed; perhaps relative. The first call reads /proc/self/auxv, so it is
+// null in a chroot without /proc or when no descriptor is free (getexecname(3C)).
+const char *platform_executable(char *, size_t) { return getexecname(); }
+
+bool platform_secure() { return issetugid() != 0; }
+
+// ld.so.1 sets `environ` from the initial stack before it runs any initialiser.
+bool platform_started() { return true; }
+
+void *platform_libc_function(const char *name) {
+  // By its bare name, since another variant may be mounted over the file. RTLD_FIRST: this object alone, no lazy loading.
+  void *libc = dlopen(kPlatformLibc, RTLD_LAZY | RTLD_NOLOAD | RTLD_FIRST);
+  return libc == nullptr ? nullptr : dlsym(libc, name);
+}
+
+// RTLD_DEFAULT would load every lazy dependency of the program in search of a name that does not exist.
+void *platform_public_function(const char *name) { return dlsym(RTLD_PROBE, name); }
+
+#endif
