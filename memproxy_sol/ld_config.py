@@ -63,8 +63,8 @@ __all__ = [
     "Layout",
     "LdConfig",
     "ObjectCache",
-    "Path",
     "OutsideError",
+    "Path",
     "Variable",
     "decode",
     "encode",
@@ -218,7 +218,7 @@ class _Reader:
 
     def check_overlaps(self) -> None:
         """No table may share a byte with another table or a text. Texts may share their tails with each other."""
-        tables = sorted(self.tables)
+        tables = sorted(set(self.tables))  # a list of files may be shared, if it is the same list
         for (_, end, name), (start, _, other) in zip(tables, tables[1:]):
             if start < end:
                 raise LdConfigError(f"overlaps {name}", field=other, offset=self.base + start)
@@ -385,7 +385,7 @@ def _read_objects(reader: _Reader, header: dict[str, int]) -> ObjectCache | None
             reader.budget -= 4
             if reader.budget < 0:
                 raise LdConfigError("its lists are referred to without end", field=name, offset=reader.base + start)
-        reader.table(start, start + 4 * (len(files) + 1), f"{name}.files")
+        reader.table(start, start + 4 * (len(files) + 1), "files")
         directories.append(CachedDirectory(index_of(directory_object, name), tuple(files)))
         position += 8
     reader.table(header["directories"], position + 4, "directories")
@@ -430,7 +430,7 @@ def _read_filters(reader: _Reader, header: dict[str, int]) -> tuple[Filter, ...]
             if filtee == 0:
                 break
             resolved.append(reader.string(header["strings"] + filtee, f"{name}.filtees"))
-        reader.table(start, start + 4 * (len(resolved) + 1), f"{name}.filtees")
+        reader.table(start, start + 4 * (len(resolved) + 1), "filtees")
         filters.append(
             Filter(
                 reader.string(header["strings"] + text, name),
