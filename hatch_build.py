@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from pathspec import GitIgnoreSpec
@@ -20,9 +20,9 @@ from pathspec import GitIgnoreSpec
 class NativeSourcesHook(BuildHookInterface):  # type: ignore[misc, type-arg]
     """The build hook that hatchling finds in this file."""
 
-    _scratch: Optional[str] = None
+    _scratch: str | None = None
 
-    def initialize(self, version: str, build_data: Dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name == "wheel" and version == "editable":
             return  # the package finds native/ and smf/ beside itself
         root = Path(self.root)
@@ -42,12 +42,12 @@ class NativeSourcesHook(BuildHookInterface):  # type: ignore[misc, type-arg]
                 if not (root / "native" / name).exists():
                     build_data["force_include"][str(file)] = f"native/{name}"
 
-    def finalize(self, version: str, build_data: Dict[str, Any], artifact_path: str) -> None:
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def files_below(directory: Path) -> List[Path]:
+def files_below(directory: Path) -> list[Path]:
     """Every file below `directory`, in a fixed order."""
     return sorted(path for path in directory.rglob("*") if path.is_file())
 

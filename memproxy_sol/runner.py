@@ -23,11 +23,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable
 
-from memproxy_sol import abi, build, elf
+from memproxy_sol import abi, build, cache, elf
 from memproxy_sol.errors import BuildError, CommandLineError, ElfError
 from memproxy_sol.hosts import linux
 
@@ -41,14 +42,14 @@ class Slot:
     """Where the libraries of one ABI go, and how its loader is told."""
 
     bits: int
-    machine: Optional[int]
+    machine: int | None
     """e_machine of this ABI; None if any will do."""
     variable: str
     subdirectory: str
     """Below the private directory."""
     spelling: str
     """The subdirectory as it stands in the variable."""
-    loader: Optional[linux.Loader] = None
+    loader: linux.Loader | None = None
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,17 @@ class Launch:
     """Everything that is put around a command."""
 
     directory: str
-    environment: Dict[str, str]
+    environment: dict[str, str]
     """What is to be set in the environment, by name."""
-    allocators: Dict[int, str]
+    allocators: dict[int, str]
     """The allocator by bits; an ABI without one is missing."""
-    notes: Tuple[str, ...]
+    notes: tuple[str, ...]
     """Sentences about what was chosen."""
-    warnings: Tuple[str, ...]
+    warnings: tuple[str, ...]
     """Sentences about what will not work as asked."""
 
 
-def slots() -> Tuple[Slot, ...]:
+def slots() -> tuple[Slot, ...]:
     """The ABIs whose programs this machine runs, 32 bit first. Raises CommandLineError if there is none we know."""
     if sys.platform.startswith("sunos"):
         paths = {32: "/usr/lib/ld.so.1", 64: "/usr/lib/64/ld.so.1"}
@@ -87,7 +88,7 @@ def slots() -> Tuple[Slot, ...]:
 
 
 def prepare(
-    route: Optional[str],
+    route: str | None,
     allocators: Sequence[str],
     environ: Mapping[str, str],
     progress: Callable[[str], None],
@@ -103,7 +104,7 @@ def prepare(
         raise CommandLineError(
             "no allocator found on this machine", hint="name one with --allocator FILE, or install jemalloc"
         )
-    warnings: List[str] = []
+    warnings: list[str] = []
     libraries = _libraries(here, progress, warnings)
     notes = [
         f"{slot.bits}-bit programs: {chosen.get(slot.bits, 'no allocator, so the system allocator serves')}"
@@ -125,7 +126,7 @@ def start(command: Sequence[str], environ: Mapping[str, str]) -> None:
     os.execvpe(command[0], list(command), dict(environ))
 
 
-def inherited_environment() -> Dict[str, str]:
+def inherited_environment() -> dict[str, str]:
     """The environment that this process was given: without the LC_CTYPE that Python adds in the C locale (PEP 538)."""
     environ = dict(os.environ)
     try:
@@ -140,8 +141,8 @@ def inherited_environment() -> Dict[str, str]:
 # -- allocators
 
 
-def _given(files: Sequence[str], here: Sequence[Slot]) -> Dict[int, str]:
-    chosen: Dict[int, str] = {}
+def _given(files: Sequence[str], here: Sequence[Slot]) -> dict[int, str]:
+    chosen: dict[int, str] = {}
     for file in files:
         try:
             library = elf.read(file)
@@ -164,8 +165,8 @@ def _given(files: Sequence[str], here: Sequence[Slot]) -> Dict[int, str]:
     return chosen
 
 
-def _found(here: Sequence[Slot]) -> Dict[int, str]:
-    chosen: Dict[int, str] = {}
+def _found(here: Sequence[Slot]) -> dict[int, str]:
+    chosen: dict[int, str] = {}
     for slot in here:
         if slot.loader is not None:
             for path in linux.allocators(slot.loader).values():
@@ -176,10 +177,10 @@ def _found(here: Sequence[Slot]) -> Dict[int, str]:
 # -- libraries
 
 
-def _libraries(here: Sequence[Slot], progress: Callable[[str], None], warnings: List[str]) -> Dict[int, Path]:
+def _libraries(here: Sequence[Slot], progress: Callable[[str], None], warnings: list[str]) -> dict[int, Path]:
     """libmemproxy by bits, built if need be; an ABI for which nothing can be compiled is left out with a warning."""
-    built: Dict[int, Path] = {}
-    failures: List[BuildError] = []
+    built: dict[int, Path] = {}
+    failures: list[BuildError] = []
     for slot in here:
         try:
             built.update(build.cached("native", (slot.bits,), progress=progress))
@@ -206,14 +207,11 @@ def _directory(here: Sequence[Slot], libraries: Mapping[int, Path], chosen: Mapp
         for part in (slot.subdirectory.encode(), content, os.fsencode(chosen.get(slot.bits, ""))):
             key.update(b"%d:" % len(part) + part)
     directory = root / key.hexdigest()[:16]
-    _make_private(root)
     if not directory.is_dir():
         fresh = Path(tempfile.mkdtemp(dir=root))
         try:
             for slot in here:
                 _fill(fresh / slot.subdirectory, slot, libraries.get(slot.bits), chosen.get(slot.bits))
-            # A command may change to another user, whose processes must be able to read this.
-            fresh.chmod(0o755)
             os.rename(fresh, directory)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -223,31 +221,13 @@ def _directory(here: Sequence[Slot], libraries: Mapping[int, Path], chosen: Mapp
 
 
 def run_root() -> Path:
-    """The directory that holds the private directories of all runs."""
-    return build.cache_directory() / "run"
+    """The directory that holds the private directories of all runs. Nobody else can write to it (`cache.root`)."""
+    directory = cache.root() / "run"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
-def _make_private(root: Path) -> None:
-    """Make `root`; whoever else could write there could put code into our processes, so that is refused."""
-    try:
-        root.parent.parent.mkdir(parents=True, exist_ok=True)
-        for directory in (root.parent, root):
-            if not directory.is_dir():
-                directory.mkdir(mode=0o755, exist_ok=True)
-            status = directory.stat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise CommandLineError(
-                    "can be changed by someone else, who could put code into the command",
-                    where=str(directory),
-                    hint="set XDG_CACHE_HOME to a directory of your own",
-                )
-    except OSError as error:
-        raise CommandLineError(
-            f"cannot be made: {error.strerror}", where=str(root), hint="set XDG_CACHE_HOME to a writable directory"
-        ) from None
-
-
-def _fill(directory: Path, slot: Slot, memproxy: Optional[Path], allocator: Optional[str]) -> None:
+def _fill(directory: Path, slot: Slot, memproxy: Path | None, allocator: str | None) -> None:
     directory.mkdir(parents=True)
     if memproxy is not None:
         shutil.copyfile(memproxy, directory / MEMPROXY)
@@ -270,9 +250,9 @@ def _variables(
     chosen: Mapping[int, str],
     directory: str,
     environ: Mapping[str, str],
-    warnings: List[str],
-) -> Dict[str, str]:
-    environment: Dict[str, str] = {}
+    warnings: list[str],
+) -> dict[str, str]:
+    environment: dict[str, str] = {}
     for slot in here:
         if slot.loader is None and slot.bits not in libraries:
             continue  # a preload that is missing is fatal on Solaris
@@ -294,7 +274,7 @@ def _variables(
     return environment
 
 
-def _entries_of_others(value: str) -> List[str]:
+def _entries_of_others(value: str) -> list[str]:
     """The entries of a preload list that an enclosing `memproxy-sol run` has not put there."""
     prefix = f"{run_root()}{os.sep}"
     return [entry for entry in re.split("[ :]+", value) if entry and not entry.startswith(prefix)]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,9 @@ def find(names: Iterable[str], package: str) -> str:
 
 def first_line(command: Sequence[str]) -> str:
     """The first line that `command` prints within 30 seconds (a version, mostly); empty if it fails."""
-    from plumbum import local
-
     try:
-        _, output, _ = local[command[0]][list(command[1:])].run(env=environment(), timeout=30, retcode=None)
+        with _only(environment()) as local:
+            _, output, _ = local[command[0]][list(command[1:])].run(timeout=30, retcode=None)
     except Exception:  # the many errors of plumbum and subprocess all mean: it did not say
         return ""
     return str(output).partition("\n")[0].strip()
@@ -112,16 +111,13 @@ class Runner:
         Raises BuildError with the end of the log if it fails; `more_log` is a file that then belongs to the log.
         Interrupted or too late, all of the command's processes are ended.
         """
-        from plumbum import local
-
         self.progress(what)
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, _only(self.env) as local:
             log.write(f"\n== {what}\n$ {' '.join(command)}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             process: Any = local[command[0]].popen(
                 list(command[1:]),
                 cwd=str(cwd),
-                env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,6 +142,17 @@ class Runner:
             raise BuildError(
                 f"{what}: {name} {outcome}:\n{tail}\nThe whole log is in {cache.keep_log(self.log, self.name)}"
             )
+
+
+@contextlib.contextmanager
+def _only(env: dict[str, str]) -> Iterator[Any]:
+    """plumbum's `local`, with `env` as the whole environment of its commands: its own `env=` adds to the caller's."""
+    from plumbum import local
+
+    with local.env():
+        local.env.clear()
+        local.env.update(env)
+        yield local
 
 
 def _end_group(process: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Any, List
+from typing import Any
 
 from plumbum import cli
 
@@ -23,8 +23,8 @@ allocator, unless --route says so for all. The first run builds libmemproxy, for
 is kept under $XDG_CACHE_HOME/memproxy-sol (or ~/.cache).
 
 Out of reach: set-user-id and set-group-id programs (sudo, su, passwd: the loader drops such preloads), statically
-linked programs, and those of another C library. A command that changes to another user needs the cache to be readable
-by that user; otherwise its loader says "cannot be preloaded" and goes on without.
+linked programs, and those of another C library. Programs of a command that changes to another user cannot read this
+user's cache: their loader says "cannot be preloaded" and goes on without.
 
 The exit status is the command's; 125 if memproxy-sol fails, 126 if the command cannot be started, 127 if there is none.
 
@@ -34,13 +34,13 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
 """
     USAGE = "    %(progname)s [SWITCHES] [--] COMMAND [ARGUMENTS...]\n"
 
-    route = cli.SwitchAttr(
+    route: str | None = cli.SwitchAttr(
         "--route",
         cli.Set("system", "custom", case_sensitive=True),
         argname="ROUTE",
         help="system or custom, for every program, whatever the exclusion list says",
     )
-    allocators = cli.SwitchAttr(
+    allocators: list[str] = cli.SwitchAttr(
         "--allocator",
         str,
         list=True,
@@ -53,7 +53,7 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
     def _usage(self, error: Exception) -> errors.MemproxyError:
         return errors.CommandLineError(str(error), hint="see memproxy-sol run --help")
 
-    def _parse_args(self, argv: List[str]) -> Any:
+    def _parse_args(self, argv: list[str]) -> Any:
         return super()._parse_args(_separated(argv))
 
     def main(self, *command: str) -> int:
@@ -89,7 +89,7 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
         print(f"memproxy-sol: {text}", file=sys.stderr)
 
 
-def _separated(argv: List[str]) -> List[str]:
+def _separated(argv: list[str]) -> list[str]:
     """`argv` with `--` before the command, so that the command's switches are never taken for ours, as in env(1)."""
     index = 0
     while index < len(argv) and argv[index].startswith("-") and argv[index] not in ("-", "--"):

@@ -38,7 +38,8 @@ class Loader:
 
     def complaint(self, path: str) -> str | None:
         """Why this loader cannot load the library `path` with all it needs, in its own words; None if it can."""
-        status, output, error = local[self.path].run(("--list", path), retcode=None)
+        with local.env(LD_PRELOAD=""):
+            status, output, error = local[self.path].run(("--list", path), retcode=None)
         missing = [line.strip() for line in (error + output).splitlines() if "not found" in line or status != 0]
         return missing[0] if missing else None
 
