@@ -206,8 +206,8 @@ class _Builder:
         )
         return [
             f"--host={chain.host}",
-            f"CC={' '.join(chain.cc)}",
-            f"CXX={' '.join(chain.cxx)}",
+            f"CC={chain.cc}",
+            f"CXX={chain.cxx}",
             f"LD={chain.linker}",
             "CFLAGS=-O2",
             "CXXFLAGS=-O2",

@@ -34,13 +34,16 @@ _CLANG_PACKAGES = "clang lld"
 _VERSIONS = tuple(range(25, 12, -1))
 
 # --no-rosegment: one text and one data segment, as Sun's linker writes them, for which mmapobj(2) has its fast path.
+# eh-frame-hdr: with it the unwinder of a C++ program finds our operator new, through which its exceptions pass.
 # norelro, nognustack: program headers that Solaris does not know. It passes over them; without them there is no doubt.
+# Ours come last and so win, against configure's -z noexecstack for one.
 # max-page-size: as Sun's linker for x86. An ld.so.1 that finds a whole object in its first look at the file keeps that
 # look as the mapping; a distance of 64 KiB between text and data rules this out.
 # sysv: ld.so.1 of Solaris 10 and of illumos knows no other hash table.
 _LINK_FLAGS = (
     "--hash-style=sysv",
     "--build-id=none",
+    "--eh-frame-hdr",
     "--no-rosegment",
     "--strip-all",
     "-z norelro",
@@ -90,15 +93,19 @@ class Toolchain:
         self.runner = runner
         directory.mkdir(parents=True, exist_ok=True)
         self._make_libc()
-        self.linker = directory / "ld"
-        self.linker.write_text(self._linker_front(), encoding="utf-8")
-        self.linker.chmod(0o755)
-        self.cc = self._command(compiler.clang)
-        self.cxx = self._command(compiler.clangxx)
+        self.linker = self._script("ld", self._linker_front())
+        self.cc = self._script("clang", self._compiler_front(compiler.clang))
+        self.cxx = self._script("clang++", self._compiler_front(compiler.clangxx))
 
-    def _command(self, program: str) -> tuple[str, ...]:
-        return (
-            program,
+    def _script(self, name: str, text: str) -> str:
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        path.chmod(0o755)
+        return str(path)
+
+    def _compiler_front(self, program: str) -> str:
+        """A shell script that `configure` takes for the compiler."""
+        flags = [
             f"--target={self.host}",
             f"-march={BASE_CPU[self.bits]}",
             "-nostdlibinc",
@@ -106,12 +113,15 @@ class Toolchain:
             str(self.sysroot / "include"),
             "-nostdlib",
             f"--ld-path={self.linker}",
-            # Debian's and later compilers' defaults that would need libgcc or leave notes:
+            # Compiling leaves the linker's flags unused and the reverse; configure takes a warning for a refusal.
+            "-Wno-unused-command-line-argument",
+            # What distributions switch on, and what needs libgcc or leaves a note for GNU's loader:
             "-fno-stack-protector",
             "-fcf-protection=none",
-            # A program's path must not get into the library by way of __FILE__.
+            # A scratch directory's name must not get into the library by way of __FILE__.
             f"-ffile-prefix-map={self.directory.parent}=.",
-        )
+        ]
+        return f"#!/bin/sh\nexec {shlex.join([program, *flags])} \"$@\"\n"
 
     def _make_libc(self) -> None:
         symbols = libc_stub.read_symbols(self.sysroot / "libc-symbols.tsv", self.bits)
@@ -142,7 +152,7 @@ for argument do
     *) set -- "$@" "$argument" ;;
     esac
 done
-exec {shlex.quote(self.compiler.lld)} {flags} "$@" {shlex.quote(str(self.directory / "libc.so"))}
+exec {shlex.quote(self.compiler.lld)} "$@" {flags} {shlex.quote(str(self.directory / "libc.so"))}
 """
 
     def shared(self, sources: Iterable[Path], output: Path, soname: str, flags: Sequence[str] = ()) -> None:
@@ -151,12 +161,12 @@ exec {shlex.quote(self.compiler.lld)} {flags} "$@" {shlex.quote(str(self.directo
         for number, source in enumerate(sources):
             compiler = self.cc if source.suffix == ".c" else self.cxx
             made = self.directory / f"{number}-{source.stem}.o"
-            command = [*compiler, "-O2", "-fPIC", *flags, "-c", str(source), "-o", str(made)]
+            command = [compiler, "-O2", "-fPIC", *flags, "-c", str(source), "-o", str(made)]
             self.runner.run(
                 f"compile {source.name}, {self.bits} bit", command, cwd=self.directory, seconds=_COMPILE_SECONDS
             )
             objects.append(str(made))
-        command = [*self.cc, "-shared", "-Wl,-z,now", f"-Wl,-soname={soname}", *objects, "-o", str(output)]
+        command = [self.cc, "-shared", "-Wl,-z,now", f"-Wl,-soname={soname}", *objects, "-o", str(output)]
         self.runner.run(f"link {output.name}, {self.bits} bit", command, cwd=self.directory, seconds=_COMPILE_SECONDS)
 
 
