@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "export.h"
+
 struct BootstrapChunk;
 
 // Address range of the static region, and the chunks that were mapped when it was full. Read-only to others.
@@ -12,7 +14,7 @@ struct Bootstrap {
   alignas(4096) unsigned char region[256 * 1024];
   BootstrapChunk *chunks;
 };
-extern Bootstrap bootstrap;
+extern HIDDEN Bootstrap bootstrap;
 
 enum class BootstrapAnswer { kBlock, kNoMemory, kClosed };
 

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "export.h"
 #include "object.h"
 
 struct Heap {
@@ -42,7 +43,7 @@ void heap_find_plain(const HeapSource &source, Heap *heap);
 void heap_complete(Heap *heap);
 
 // What the functions below, operator new and the exported relatives of malloc are made from.
-extern Heap heap_base;
+extern HIDDEN Heap heap_base;
 
 void *heap_calloc(size_t count, size_t size);
 void *heap_memalign_by_aligned_alloc(size_t alignment, size_t size);

@@ -6,7 +6,7 @@
 // Which is the custom allocator? One that lies in our own directory; or the preload right behind us; or a preload with a known
 // allocator's private names: in this order, and only preloads. What some loaded object names as a dependency is not a
 // preload: a program linked with jemalloc or libumem has chosen *its* allocator, which is the system's for it, also if its
-// name is known. The one exception is our own directory, unless the C library lies there as well.
+// name is known. (Right behind us and in our own directory it is both: glibc takes a preload for the dependency of that name.)
 //
 // Which is the system's? The first dependency behind us that defines malloc: what the program would call without us. It is
 // libc's, or that of a library such as libumem that the program is linked with. A preload is never the system's.
@@ -170,17 +170,12 @@ Object find_definer(Object from, Object until, const char *name) {
 
 bool is_allocator(Object object, Heap *heap) { return !object_is_libc(object) && heap_find(heap_source(object), heap); }
 
-bool shares_directory_with_libc(Object self) {
-  for (Object object = object_first(); object != nullptr; object = object_next(object))
-    if (object_is_libc(object)) return object_same_directory(self, object);
-  return false;
-}
-
 Object find_custom(Object self, Heap *heap) {
-  if (!shares_directory_with_libc(self))
-    for (Object object = object_next(self); object != nullptr; object = object_next(object))
-      if (object_same_directory(self, object) && is_allocator(object, heap)) return object;
-  Object next = object_next(self);
+  const Object next = object_next(self);
+  for (Object object = next; object != nullptr; object = object_next(object)) {
+    if (!object_same_directory(self, object) || !is_allocator(object, heap)) continue;
+    if (object == next || !object_is_needed(object)) return object;
+  }
   if (next != nullptr && is_allocator(next, heap) && !object_is_needed(next)) return next;
   for (Object object = next; object != nullptr; object = object_next(object))
     if (heap_has_known_name(object) && is_allocator(object, heap) && !object_is_needed(object)) return object;

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "export.h"
 #include "heap.h"
 #include "route_name.h"
 
@@ -11,13 +12,13 @@
 //
 // `heap_base` (heap.h) is the same set, except in a process whose malloc is not ours: there `heap_entry` is what would have
 // stood in our place, and `heap_base` what the process calls by the public names.
-extern Heap heap_entry;
+extern HIDDEN Heap heap_entry;
 
 // Functions by which an allocator reports on itself; a null pointer where it has none. Set when route_ready.
 struct RouteReports {
   void *mallinfo, *mallinfo2, *mallopt, *malloc_stats, *malloc_trim, *malloc_info, *malloc_good_size;
 };
-extern RouteReports route_reports;
+extern HIDDEN RouteReports route_reports;
 
 // True when the tables are final. The first caller decides; who calls meanwhile gets false and is served by bootstrap.h.
 // Keeps errno. `insist`: decide even if the environment cannot be read yet.

@@ -21,8 +21,8 @@ struct glibc_info { /* struct mallinfo2 */
 
 static struct glibc_info (*glibc_report)(void);
 static int (*jemalloc_control)(const char *, void *, size_t *, void *, size_t);
-static int (*mimalloc_knows)(const void *);
-static int (*mimalloc_owns)(const void *); /* of the 32-bit build the other one knows nothing */
+static _Bool (*mimalloc_knows)(const void *);
+static _Bool (*mimalloc_owns)(const void *); /* of the 32-bit build the other one knows nothing */
 static int (*tcmalloc_ownership)(const void *);
 
 static size_t glibc_given(void) {
@@ -120,7 +120,7 @@ static void ask(void *(*allocate)(size_t), char *answer) {
   memset(block, 1, size);
   if (glibc_after >= glibc_before + size) claim(answer, "glibc");
   if (jemalloc_after >= jemalloc_before + size) claim(answer, "jemalloc");
-  if ((mimalloc_knows != NULL && (mimalloc_knows(block) & 1) != 0) || (mimalloc_owns != NULL && (mimalloc_owns(block) & 1) != 0))
+  if ((mimalloc_knows != NULL && mimalloc_knows(block)) || (mimalloc_owns != NULL && mimalloc_owns(block)))
     claim(answer, "mimalloc");
   if (tcmalloc_ownership != NULL && tcmalloc_ownership(block) == 1) claim(answer, "tcmalloc");
   if (*answer == '\0') strcpy(answer, "unknown");
@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
   void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   if (libc != NULL) *(void **)&glibc_report = dlsym(libc, "mallinfo2");
   *(void **)&jemalloc_control = find("mallctl");
-  *(void **)&mimalloc_knows = find("mi_is_in_heap_region"); /* returns bool: one byte of the int is defined */
+  *(void **)&mimalloc_knows = find("mi_is_in_heap_region");
   *(void **)&mimalloc_owns = find("mi_check_owned");
   *(void **)&tcmalloc_ownership = find("MallocExtension_GetOwnership");
 
