@@ -48,9 +48,7 @@ sources and tools give the same bytes. CFLAGS, LDFLAGS and their like are ignore
         "--jobs", cli.Range(1, 1024), argname="N", help="what make runs at a time; default: one for each processor"
     )
 
-    def main(self, *args: str) -> int:
-        if args:
-            raise errors.UsageError(f"unexpected argument {args[0]!r}", hint="see memproxy-sol build --help")
+    def main(self) -> int:
         from memproxy_sol import build, elf
 
         made = build.build(
