@@ -115,10 +115,10 @@ def manifest_with(program: str, dtd: bytes | None = None) -> bytes:
     except OSError as error:
         raise SmfError(error.strerror or str(error), where=str(shipped), hint="install memproxy-sol again") from error
     value = quoteattr(program).encode("utf-8")
-    data, found = _PROGRAM.subn(lambda match: match.group(1) + value, data)
+    data = _PROGRAM.sub(lambda match: match.group(1) + value, data)
     if dtd is not None and b"pg_pattern" not in dtd:
         data = _PATTERNS.sub(b"", data)
-    if found != 1 or parse_manifest(data, str(shipped)).program != program:
+    if parse_manifest(data, str(shipped)).program != program:
         raise SmfError("has no place for the program", where=str(shipped), hint="install memproxy-sol again")
     return data
 
@@ -164,15 +164,13 @@ def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
     if len(services) != 1 or len(bundle) != 1 or not services[0].get("name"):
         raise SmfError("does not define exactly one service", where=where)
     service = services[0]
-    default = service.find("create_default_instance")
-    instances = service.findall("instance")
-    if (default is None) == (len(instances) != 1) or (default is not None and instances):
+    instances = service.findall("create_default_instance") + service.findall("instance")
+    if len(instances) != 1:
         raise SmfError("does not define exactly one instance", where=where)
-    instance = instances[0] if default is None else default
     program = service.find("property_group[@name='memproxy']/propval[@name='program']")
     return Manifest(
-        fmri=f"svc:/{service.get('name')}:{instance.get('name', 'default')}",
-        enabled=instance.get("enabled") == "true",
+        fmri=f"svc:/{service.get('name')}:{instances[0].get('name', 'default')}",
+        enabled=instances[0].get("enabled") == "true",
         program=None if program is None else program.get("value"),
     )
 
@@ -225,8 +223,6 @@ def _tree(data: bytes, where: str) -> ElementTree.Element:
 
     parser = expat.ParserCreate("utf-8")
     parser.StartDoctypeDeclHandler = doctype
-    parser.EntityDeclHandler = refuse("an entity declaration")
-    parser.ExternalEntityRefHandler = refuse("an external entity")
     parser.ProcessingInstructionHandler = refuse("a processing instruction")
     parser.StartCdataSectionHandler = refuse("a CDATA section")
     parser.StartElementHandler = start

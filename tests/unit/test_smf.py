@@ -290,6 +290,7 @@ def tree(tmp_path: Path, present: list[str]) -> Root:
         ("10", "Oracle Solaris 10 1/13 s10x_u11wos_24a X86", [], VAR),
         ("10", "", [VAR], VAR),
         ("10", "", [LIB], LIB),
+        ("10", "", [EARLY], LIB),
         ("illumos", "SmartOS 20210101T000000Z x86_64", [LIB, EARLY], VAR),
         ("illumos", "Joyent Instance base-64-lts", [LIB], VAR),
     ],
