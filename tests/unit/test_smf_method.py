@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import NoReturn
 
 import pytest
 
-from memproxy_sol import smf, smf_method
+from memproxy_sol import smf_method
 from memproxy_sol.errors import HostError, LdConfigError
 from memproxy_sol.findings import Finding
 from memproxy_sol.root import Root
@@ -308,117 +307,6 @@ def test_a_missing_ld_noconfig_is_a_warning(
     monkeypatch.setenv("LD_NOCONFIG", "no")  # any value counts
     smf_method.main(["--smf"])
     assert "LD_NOCONFIG" not in capfd.readouterr().out
-
-
-# --- the real program, started as svc.startd starts it
-
-CHECKOUT = Path(smf_method.__file__).parent.parent
-
-
-def interpreters() -> list[str]:
-    """Every Python from 3.9 on that can be started here by its name; this one, in any case."""
-    names = [f"python3.{minor}" for minor in range(9, 16)]
-    found = [path for path in map(shutil.which, names) if path is not None]
-    works = [path for path in found if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0]
-    return [sys.executable, *(path for path in works if not os.path.samefile(path, sys.executable))]
-
-
-def install_program(path: Path, interpreter: str) -> None:
-    """memproxy-sol at `path`, with no package in reach but our own: isolated, without site-packages."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    main = path.parent / "main.py"
-    main.write_text(
-        f"""\
-import sys
-sys.path.insert(0, {str(CHECKOUT)!r})
-try:
-    import plumbum
-except ImportError:
-    pass
-else:
-    raise SystemExit("plumbum is in reach")
-from memproxy_sol.cli import main
-sys.exit(main())
-"""
-    )
-    path.write_text(f"#!/bin/sh\nexec '{interpreter}' -I -S -B '{main}' \"$@\"\n")
-    path.chmod(0o755)
-
-
-def start(
-    program: str, arguments: str = "", shell: str = "/bin/sh", **options: object
-) -> subprocess.CompletedProcess[str]:
-    """The start method as the restarter runs it: token expanded and escaped, its environment and nothing else."""
-    manifest = smf.manifest_with(program)
-    value = smf.parse_manifest(manifest).program
-    assert value is not None
-    escaped = "".join("\\" + c if c in ";&()|^<>\n \t\\\"'`" else c for c in value)
-    match = re.search(rb'name="start" exec="([^"]*)"', manifest)
-    assert match is not None
-    command = match[1].decode().replace("%{memproxy/program}", escaped) + arguments
-    options.setdefault("stdout", subprocess.PIPE)
-    return subprocess.run(
-        [shell, "-c", f"exec {command}"],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env={
-            "PATH": "/usr/sbin:/usr/bin",
-            "SMF_FMRI": FMRI,
-            "SMF_METHOD": "start",
-            "SMF_RESTARTER": "svc:/system/svc/restarter:default",
-            "SMF_ZONENAME": "global",
-            "LD_NOCONFIG": "yes",
-        },
-        **options,  # type: ignore[call-overload]
-    )
-
-
-@pytest.mark.parametrize("interpreter", interpreters())
-def test_the_standard_library_is_enough(interpreter: str, tmp_path: Path) -> None:
-    install_program(tmp_path / "memproxy-sol", interpreter)
-    (tmp_path / "root/etc").mkdir(parents=True)
-    (tmp_path / "root/etc/release").write_text("  OpenIndiana Hipster 2021.04 (powered by illumos)\n")
-    result = start(str(tmp_path / "memproxy-sol"), f" --root {tmp_path}/root", stderr=subprocess.STDOUT)
-    assert result.returncode == 96
-    last = result.stdout.splitlines()[-1]
-    assert last == (
-        f"memproxy-sol: SMF_EXIT_ERR_CONFIG (96): {tmp_path}/root: memproxy is not installed: no runtime linker "
-        f"configuration names it; memproxy-sol install --root {tmp_path}/root; then svcadm clear {FMRI}"
-    )
-
-
-def test_without_root_it_judges_this_machine(tmp_path: Path) -> None:
-    """Wherever the tests run, memproxy-sol is not installed: there is no configuration of ours."""
-    install_program(tmp_path / "memproxy-sol", sys.executable)
-    assert start(str(tmp_path / "memproxy-sol")).returncode == 96
-
-
-@pytest.mark.parametrize("output", ["closed", "full"])
-def test_a_log_that_cannot_be_written_changes_nothing(output: str, tmp_path: Path) -> None:
-    install_program(tmp_path / "memproxy-sol", sys.executable)
-    closing = " >&- 2>&-" if output == "closed" else " >/dev/full 2>&1"
-    assert start(str(tmp_path / "memproxy-sol"), f" --root {tmp_path}{closing}").returncode == 96
-
-
-def test_every_program_path_that_is_accepted_passes_the_shell(tmp_path: Path) -> None:
-    """The characters that check_program_path lets through, each inside and at the start of a component."""
-    accepted = []
-    for character in map(chr, range(0x20, 0x7F)):
-        for name in (f"a{character}b", f"{character}b"):
-            program = f"{tmp_path}/{name}/memproxy-sol"
-            try:
-                smf.check_program_path(program)
-            except smf.SmfError:
-                continue
-            target = Path(program)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text('#!/bin/sh\nprintf "%s\\n" "$0 $*"\n')
-            target.chmod(0o755)
-            accepted.append(character)
-            for shell in ("/bin/sh", "/bin/bash"):
-                assert start(program, shell=shell).stdout == f"{program} verify --smf\n"
-    assert set(accepted) >= set("aZ09 ;&()|^<>\\\"'`=!:,@+-_.]")
 
 
 def test_a_file_that_may_not_be_read_is_a_lack_of_rights() -> None:
