@@ -104,6 +104,7 @@ def prepare(
         raise CommandLineError(
             "no allocator found on this machine", hint="name one with --allocator FILE, or install jemalloc"
         )
+    run_root()
     warnings: list[str] = []
     libraries = _libraries(here, progress, warnings)
     notes = [
@@ -123,7 +124,13 @@ def start(command: Sequence[str], environ: Mapping[str, str]) -> None:
     # Python ignores these, and what is ignored stays so in the command.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    os.execvpe(command[0], list(command), dict(environ))
+    try:
+        os.execvpe(command[0], list(command), dict(environ))
+    except OSError as error:
+        script = shutil.which(command[0], path=environ.get("PATH", os.defpath))
+        if error.errno != errno.ENOEXEC or script is None:
+            raise
+        os.execve("/bin/sh", ["/bin/sh", script, *command[1:]], dict(environ))  # as execvp(3) does
 
 
 def inherited_environment() -> dict[str, str]:
@@ -194,14 +201,8 @@ def _libraries(here: Sequence[Slot], progress: Callable[[str], None], warnings: 
 
 def _directory(here: Sequence[Slot], libraries: Mapping[int, Path], chosen: Mapping[int, str]) -> str:
     """The private directory with these contents, made if it is not there yet."""
-    root = run_root()
-    if re.search(r"[ :$]", str(root)):
-        raise CommandLineError(
-            "LD_PRELOAD cannot name a path with a blank, a colon or a dollar sign",
-            where=str(root),
-            hint="set XDG_CACHE_HOME to a directory without them",
-        )
     key = hashlib.sha256()
+    root = run_root()
     for slot in here:
         content = libraries[slot.bits].read_bytes() if slot.bits in libraries else b""
         for part in (slot.subdirectory.encode(), content, os.fsencode(chosen.get(slot.bits, ""))):
@@ -211,7 +212,7 @@ def _directory(here: Sequence[Slot], libraries: Mapping[int, Path], chosen: Mapp
         fresh = Path(tempfile.mkdtemp(dir=root))
         try:
             for slot in here:
-                _fill(fresh / slot.subdirectory, slot, libraries.get(slot.bits), chosen.get(slot.bits))
+                _fill(fresh, slot, libraries.get(slot.bits), chosen.get(slot.bits))
             os.rename(fresh, directory)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -221,14 +222,25 @@ def _directory(here: Sequence[Slot], libraries: Mapping[int, Path], chosen: Mapp
 
 
 def run_root() -> Path:
-    """The directory that holds the private directories of all runs. Nobody else can write to it (`cache.root`)."""
+    """The directory that holds the private directories of all runs. Nobody else can write to it (`cache.root`).
+
+    Raises CommandLineError if a preload list cannot name it.
+    """
     directory = cache.root() / "run"
+    if re.search(r"[ :$]", str(directory)):
+        raise CommandLineError(
+            "LD_PRELOAD cannot name a path with a blank, a colon or a dollar sign",
+            where=str(directory),
+            hint="set XDG_CACHE_HOME to a directory without them",
+        )
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory
 
 
-def _fill(directory: Path, slot: Slot, memproxy: Path | None, allocator: str | None) -> None:
-    directory.mkdir(parents=True)
+def _fill(fresh: Path, slot: Slot, memproxy: Path | None, allocator: str | None) -> None:
+    directory = fresh / slot.subdirectory
+    for parent in (*reversed(directory.relative_to(fresh).parents), directory.relative_to(fresh)):
+        (fresh / parent).mkdir(mode=0o755, exist_ok=True)  # each by itself: parents=True would leave modes to the umask
     if memproxy is not None:
         shutil.copyfile(memproxy, directory / MEMPROXY)
         (directory / MEMPROXY).chmod(0o644)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Any
+from typing import Any, Optional, cast
 
 from plumbum import cli
 
@@ -34,13 +34,13 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
 """
     USAGE = "    %(progname)s [SWITCHES] [--] COMMAND [ARGUMENTS...]\n"
 
-    route: str | None = cli.SwitchAttr(
+    route = cli.SwitchAttr(
         "--route",
         cli.Set("system", "custom", case_sensitive=True),
         argname="ROUTE",
         help="system or custom, for every program, whatever the exclusion list says",
     )
-    allocators: list[str] = cli.SwitchAttr(
+    allocators = cli.SwitchAttr(
         "--allocator",
         str,
         list=True,
@@ -51,7 +51,8 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
     verbose = cli.Flag(["-v", "--verbose"], help="say on standard error what is used")
 
     def _usage(self, error: Exception) -> errors.MemproxyError:
-        return errors.CommandLineError(str(error), hint="see memproxy-sol run --help")
+        usage = super()._usage(error)
+        return errors.CommandLineError(usage.what, hint=usage.hint)
 
     def _parse_args(self, argv: list[str]) -> Any:
         return super()._parse_args(_separated(argv))
@@ -61,7 +62,7 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
             raise errors.CommandLineError("no command given", hint="see memproxy-sol run --help")
         environ = runner.inherited_environment()
         try:
-            launch = runner.prepare(self.route, self.allocators, environ, self._progress)
+            launch = runner.prepare(cast(Optional[str], self.route), list(self.allocators), environ, self._progress)
         except errors.CommandLineError:
             raise
         except errors.MemproxyError as error:

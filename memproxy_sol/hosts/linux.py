@@ -40,8 +40,10 @@ class Loader:
         """Why this loader cannot load the library `path` with all it needs, in its own words; None if it can."""
         with local.env(LD_PRELOAD=""):
             status, output, error = local[self.path].run(("--list", path), retcode=None)
-        missing = [line.strip() for line in (error + output).splitlines() if "not found" in line or status != 0]
-        return missing[0] if missing else None
+        for line in (error + output).splitlines():
+            if "not found" in line or status != 0:
+                return str(line).rpartition("error while loading shared libraries: ")[2].strip()
+        return None
 
 
 def loaders() -> tuple[Loader, ...]:
