@@ -16,7 +16,7 @@ import pytest
 import memproxy_sol
 from memproxy_sol import smf
 from memproxy_sol.errors import SmfError
-from tests.images import Image
+from tests.images import Image, furnish
 
 FMRI = "svc:/site/memproxy:default"
 CHECKOUT = Path(memproxy_sol.__file__).parent.parent
@@ -249,3 +249,25 @@ def test_a_program_that_the_shell_would_misread_is_refused_before_any_change(ima
     assert image.install() == 1
     assert "svc.startd does not protect [" in image.err
     assert image.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "release", ["SmartOS 20240101T000000Z x86_64\n", "                    Oracle Solaris 10 1/13 s10x_u11wos_24a X86\n"]
+)
+def test_where_only_var_is_kept_the_service_waits_for_the_administrator(
+    release: str, tmp_path: Path, objects: Path, capsys: pytest.CaptureFixture[str], method: Method
+) -> None:
+    path = tmp_path / "image"
+    path.mkdir(mode=0o755)
+    furnish(path, objects, release)
+    if "Solaris 10" in release:
+        shutil.rmtree(path / "lib/svc")
+    image = Image(path, objects, capsys)
+    assert image.install() == 0, image.err
+    assert (path / "var/svc/manifest/site/memproxy.xml").read_bytes() == smf.manifest_with(
+        "/usr/local/bin/memproxy-sol"
+    )
+    assert not (path / MANIFEST).exists()
+    assert not (path / PROFILE).exists()
+    assert "service-disabled" in image.out
+    assert method(image)[0] == 0
