@@ -5,8 +5,8 @@ Comments, order, line ends and a byte order mark stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Collection, List, Optional, Sequence, Tuple
 
 from memproxy_sol.errors import ExclusionError
 from memproxy_sol.exclusions import (
@@ -34,9 +34,9 @@ class Addition:
     """The line that decides: a new one, or one that was there."""
     existing: bool = False
     """The list needed no change."""
-    replaced: Optional[Line] = None
+    replaced: Line | None = None
     """The line with the same pattern and another route that it stands for now."""
-    ahead_of: Optional[Line] = None
+    ahead_of: Line | None = None
     """The line that it was put in front of, since that one would have matched first."""
 
 
@@ -45,7 +45,7 @@ class Removal:
     """A list without some lines."""
 
     data: bytes
-    lines: Tuple[Line, ...]
+    lines: tuple[Line, ...]
     """Those that went."""
 
 
@@ -86,10 +86,11 @@ def format_line(pattern: str, route: str) -> str:
     return text
 
 
-def added(data: bytes, pattern: str, route: str, sample: Optional[str] = None) -> Addition:
+def added(data: bytes, pattern: str, route: str, sample: str | None = None) -> Addition:
     """The list with a line that gives `route` to `pattern`, placed so that it decides.
 
-    `sample` is an executable that the line must decide for (default: `example(pattern)`). ExclusionError as format_line.
+    `sample` is an executable that the line must decide for (default: `example(pattern)`). ExclusionError as in
+    format_line.
     """
     text = format_line(pattern, route)
     lines = parse(data)
@@ -131,7 +132,7 @@ def _covers(line: Line, pattern: str) -> bool:
     return line.pattern.endswith("/") and not is_glob(line.pattern) and pattern.startswith(line.pattern)
 
 
-def _rows(data: bytes) -> Tuple[bytes, List[bytes]]:
+def _rows(data: bytes) -> tuple[bytes, list[bytes]]:
     start = BYTE_ORDER_MARK if data.startswith(BYTE_ORDER_MARK) else b""
     rows = data[len(start) :].split(b"\n")
     return start, [row + b"\n" for row in rows[:-1]] + ([rows[-1]] if rows[-1] else [])

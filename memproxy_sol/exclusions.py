@@ -9,8 +9,9 @@ Standard library only: the boot-time verification imports this module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import FrozenSet, List, Optional, Sequence, Tuple
+from typing import Optional
 
 from memproxy_sol.errors import ExclusionError, HostError
 from memproxy_sol.root import FileState, Root
@@ -57,7 +58,7 @@ TEMPLATE = b"""\
 """What `install` and `exclude add` write where there is no list."""
 
 ANY_BYTE = frozenset(range(256))
-Token = Optional[FrozenSet[int]]
+Token = Optional[frozenset[int]]
 """What one place of a pattern accepts; None is a `*`."""
 
 
@@ -86,7 +87,7 @@ class Decision:
     """The route of a program, and why."""
 
     route: str
-    line: Optional[Line]
+    line: Line | None
     """The first line that matches, None if none does."""
     why: str
     """In words, a fragment without a full stop."""
@@ -102,7 +103,7 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def load(root: Root, path: str = LIST_PATH) -> Optional[FileState]:
+def load(root: Root, path: str = LIST_PATH) -> FileState | None:
     """The list at `path` of the tree, None where there is none.
 
     Never blocks. ExclusionError for what is not a regular file, cannot be read, or is larger than MAX_SIZE.
@@ -113,7 +114,7 @@ def load(root: Root, path: str = LIST_PATH) -> Optional[FileState]:
         raise ExclusionError(error.what, where=error.where, hint="an exclusion list is a regular text file") from error
 
 
-def parse(data: bytes) -> Tuple[Line, ...]:
+def parse(data: bytes) -> tuple[Line, ...]:
     """The lines of the list that are neither empty nor comments, those with a problem included."""
     if data.startswith(BYTE_ORDER_MARK):
         data = data[len(BYTE_ORDER_MARK) :]
@@ -121,7 +122,7 @@ def parse(data: bytes) -> Tuple[Line, ...]:
     return tuple(line for line in lines if line is not None)
 
 
-def parse_line(number: int, text: str) -> Optional[Line]:
+def parse_line(number: int, text: str) -> Line | None:
     """What one line says; None if it is empty or a comment."""
     text = text.strip(BLANKS)
     if not text or text[0] in "#;":
@@ -164,9 +165,9 @@ def is_glob(pattern: str) -> bool:
     return any(tokens(part) != [frozenset((byte,)) for byte in part] for part in to_bytes(pattern).split(b"/"))
 
 
-def tokens(component: bytes) -> List[Token]:
+def tokens(component: bytes) -> list[Token]:
     """A pattern between two slashes, as the sets of bytes that its places accept; None for a `*`."""
-    found: List[Token] = []
+    found: list[Token] = []
     at = 0
     while at < len(component):
         byte = component[at : at + 1]
@@ -188,17 +189,17 @@ def bracket_end(component: bytes, at: int) -> int:
     return component.find(b"]", first + 1)  # a ] in the first place is a member
 
 
-def _members(inside: bytes) -> FrozenSet[int]:
+def _members(inside: bytes) -> frozenset[int]:
     negated = inside.startswith(b"!")
-    rest = inside[1:] if negated else inside
-    members = set()
-    while rest:
-        if rest[1:2] == b"-" and len(rest) > 2:
-            members.update(range(rest[0], rest[2] + 1))
-            rest = rest[3:]
+    members: set[int] = set()
+    at, end = int(negated), len(inside)
+    while at < end:
+        if at + 2 < end and inside[at + 1] == ord("-"):
+            members.update(range(inside[at], inside[at + 2] + 1))
+            at += 3
         else:
-            members.add(rest[0])
-            rest = rest[1:]
+            members.add(inside[at])
+            at += 1
     return ANY_BYTE - members if negated else frozenset(members)
 
 
@@ -245,7 +246,7 @@ def _manner(pattern: str) -> str:
     return f"matches its {what}: {pattern}" if is_glob(pattern) else f"is its {what}: {pattern}"
 
 
-def _split_last(text: str) -> Tuple[str, str]:
+def _split_last(text: str) -> tuple[str, str]:
     """The last word of `text`, and what is in front of it without the blanks between."""
     at = max(text.rfind(blank) for blank in BLANKS) + 1
     return text[:at].rstrip(BLANKS), text[at:]

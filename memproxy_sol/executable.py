@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
 
 from memproxy_sol.errors import ExclusionError
 from memproxy_sol.root import Root, kind_of
@@ -61,14 +61,14 @@ class Executable:
     path: str
     """What the kernel will report: an absolute path; the bare name where no such program was found."""
     exists: bool
-    hops: Tuple[Hop, ...] = ()
-    hard_links: Tuple[str, ...] = ()
+    hops: tuple[Hop, ...] = ()
+    hard_links: tuple[str, ...] = ()
     """Other names of the same file in its directory: a process started by one of them has that name."""
     unseen_links: int = 0
     """Names of the same file that lie elsewhere."""
     secure: bool = False
     """Whether the file is set-user-id or set-group-id."""
-    mode: Optional[int] = None
+    mode: int | None = None
     """st_mode of what `path` leads to."""
 
     @property
@@ -85,7 +85,7 @@ def locate(root: Root, program: str, directories: Sequence[str] = USUAL_DIRECTOR
     start = program if "/" in program else _search(root, program, directories)
     if start is None:
         return Executable(program, program, False)
-    hops: List[Hop] = []
+    hops: list[Hop] = []
     path = _follow(root, start, hops)
     status = root.lstat(path)
     if status is None:
@@ -108,13 +108,13 @@ def locate(root: Root, program: str, directories: Sequence[str] = USUAL_DIRECTOR
     final = root.lstat(path)
     if final is None:
         return Executable(program, path, False, tuple(hops))
-    siblings = () if final.st_nlink < 2 or hops and hops[-1].kind == "isaexec" else _siblings(root, path, final)
-    unseen = max(0, final.st_nlink - 1 - len(siblings)) if siblings or final.st_nlink > 1 else 0
+    siblings = _siblings(root, path, final) if final.st_nlink > 1 else ()
+    unseen = max(0, final.st_nlink - 1 - len(siblings))
     secure = bool(final.st_mode & (stat.S_ISUID | stat.S_ISGID))
     return Executable(program, path, True, tuple(hops), siblings, unseen, secure, final.st_mode)
 
 
-def _search(root: Root, name: str, directories: Sequence[str]) -> Optional[str]:
+def _search(root: Root, name: str, directories: Sequence[str]) -> str | None:
     for directory in directories:
         path = f"{directory.rstrip('/')}/{name}"
         status = root.stat(path) if directory.startswith("/") and "\0" not in path else None
@@ -123,14 +123,14 @@ def _search(root: Root, name: str, directories: Sequence[str]) -> Optional[str]:
     return None
 
 
-def _follow(root: Root, path: str, hops: List[Hop]) -> str:
+def _follow(root: Root, path: str, hops: list[Hop]) -> str:
     target = root.resolve(path)
     if target != os.path.normpath(path):
         hops.append(Hop("link", path, target))
     return target
 
 
-def _interpreter(root: Root, path: str) -> List[str]:
+def _interpreter(root: Root, path: str) -> list[str]:
     """The words of the script's first line behind `#!`; none if it is no script or may not be read."""
     try:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,12 +149,12 @@ def _interpreter(root: Root, path: str) -> List[str]:
     return [os.fsdecode(word) for word in head[2:].split(b"\n", 1)[0].split()]
 
 
-def _started_by_env(words: Sequence[str]) -> Optional[str]:
+def _started_by_env(words: Sequence[str]) -> str | None:
     """What `#!/usr/bin/env [-S] [-i] [NAME=VALUE...] PROGRAM` starts."""
     return next((word for word in words[1:] if not word.startswith("-") and "=" not in word), None)
 
 
-def _isaexec(root: Root, path: str, hops: List[Hop]) -> str:
+def _isaexec(root: Root, path: str, hops: list[Hop]) -> str:
     wrapper, status = root.stat(_ISAEXEC), root.lstat(path)
     if wrapper is None or status is None or path == _ISAEXEC:
         return path
@@ -169,7 +169,7 @@ def _isaexec(root: Root, path: str, hops: List[Hop]) -> str:
     return path
 
 
-def _siblings(root: Root, path: str, status: os.stat_result) -> Tuple[str, ...]:
+def _siblings(root: Root, path: str, status: os.stat_result) -> tuple[str, ...]:
     directory, name = os.path.split(path)
     others = []
     for other in root.names(directory):

@@ -34,8 +34,9 @@ class Command(cli.Application):
         except SwitchError as error:
             raise self._usage(error) from None
 
-    def _usage(self, error: Exception) -> errors.UsageError:
-        return errors.UsageError(str(error), hint=f"see {self.PROGNAME} --help")
+    def _usage(self, error: Exception) -> errors.MemproxyError:
+        # plumbum puts the Python error behind a wrong value on a line of its own.
+        return errors.UsageError(str(error).partition(":\n")[0], hint=f"see {self.PROGNAME} --help")
 
 
 class MemproxySol(Command):
@@ -43,7 +44,7 @@ class MemproxySol(Command):
 
     PROGNAME = "memproxy-sol"
     DESCRIPTION = "Gives every process of a machine another memory allocator, with exceptions, and can take it back."
-    SUBCOMMAND_HELPMSG = "    {name:<12} {description}"
+    SUBCOMMAND_HELPMSG = False
 
     def main(self, *args: str) -> int:
         if self.nested_command:
