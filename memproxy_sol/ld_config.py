@@ -104,7 +104,7 @@ _WORDS = (
 """The words at the start of the header, in order."""
 _OBJECT_SIZE = 24
 _BUDGET = 8
-"""All strings that the tables refer to, repetitions included, may together be this many times the file's size.
+"""All strings and lists that the tables refer to, repetitions included, may be this many times the file's size.
 crle stores each once and refers to it at most a few times; without a bound, a small file whose entries all refer
 to one long string would unfold to gigabytes."""
 
@@ -190,6 +190,21 @@ class _Reader:
             raise self.outside(offset, name)
         return struct.unpack_from(f"{self.word_format.format[0]}{count}I", self.data, place)
 
+    def until_zero(self, offset: int, name: str) -> list[int]:
+        """The words from `offset` up to, not including, the first zero."""
+        found: list[int] = []
+        start = self.base + offset
+        if start + 4 <= len(self.data):
+            whole = (len(self.data) - start) // 4 * 4
+            for (word,) in self.word_format.iter_unpack(memoryview(self.data)[start : start + whole]):
+                if word == 0:
+                    return found
+                self.budget -= 4
+                if self.budget < 0:
+                    raise LdConfigError("the same list is referred to without end", field=name, offset=start)
+                found.append(word)
+        raise self.outside(offset + 4 * len(found), name)
+
     def number(self, offset: int, size: int, name: str) -> int:
         place = self.base + offset
         if place + size > len(self.data):
@@ -197,10 +212,14 @@ class _Reader:
         return int.from_bytes(self.data[place : place + size], self.layout.byte_order)  # type: ignore[arg-type]
 
     def table(self, start: int, end: int, name: str) -> None:
-        """Note that a table of fixed entries takes these bytes, and check its start."""
-        if not self.mapped and start % 4:
-            raise LdConfigError("is not a multiple of 4", field=name, offset=self.base + start)
+        """Note that a table of fixed entries takes these bytes."""
         self.tables.append((start, end, name))
+
+    def aligned(self, offset: int, name: str) -> int:
+        """`offset`, which is that of a table."""
+        if not self.mapped and offset % 4:
+            raise LdConfigError("is not a multiple of 4", field=name, offset=self.base + offset)
+        return offset
 
     def string(self, offset: int, name: str) -> str:
         """The NUL-terminated text at `offset` from the header."""
@@ -294,6 +313,8 @@ def decode(data: bytes, *, layout: Layout | None = None, mapped: bool = False, o
 
 def _check_identity(data: bytes, layout: Layout, identified: bool, header: dict[str, int], base: int) -> None:
     """Refuse what contradicts itself, and versions that nobody here can read."""
+    if layout.machine == 0:
+        raise LdConfigError("0 is no machine", field="machine", offset=6)
     if identified and any(data[7:IDENTIFICATION_SIZE]):
         raise LdConfigError("bytes that must be zero are not", field="identification", offset=7)
     for machine in abi.MACHINES.values():
@@ -309,7 +330,7 @@ def _check_identity(data: bytes, layout: Layout, identified: bool, header: dict[
 
 
 def _read_environment(reader: _Reader, header: dict[str, int]) -> tuple[Variable, ...] | None:
-    start = header["environment"]
+    start = reader.aligned(header["environment"], "environment")
     if start == 0 or header["version"] < VERSION_VARIABLES:
         return None
     variables: list[Variable] = []
@@ -340,6 +361,7 @@ def _read_objects(reader: _Reader, header: dict[str, int]) -> ObjectCache | None
     for name in names:
         if not header[name]:
             raise LdConfigError(f"is absent, but {present[0]} is there", field=name, offset=reader.base)
+        reader.aligned(header[name], name)
     nbuckets, nchains = reader.words(header["hash"], 2, "hash")
     buckets = reader.words(header["hash"] + 8, nbuckets, "hash")
     chains = reader.words(header["hash"] + 8 + 4 * nbuckets, nchains, "hash")
@@ -375,16 +397,8 @@ def _read_objects(reader: _Reader, header: dict[str, int]) -> ObjectCache | None
         directory_object = reader.word(position, name)
         if directory_object == 0:
             break
-        start = reader.word(position + 4, name)
-        files: list[int] = []
-        while True:
-            offset = reader.word(start + 4 * len(files), f"{name}.files")
-            if offset == 0:
-                break
-            files.append(index_of(offset, f"{name}.files"))
-            reader.budget -= 4
-            if reader.budget < 0:
-                raise LdConfigError("its lists are referred to without end", field=name, offset=reader.base + start)
+        start = reader.aligned(reader.word(position + 4, name), f"{name}.files")
+        files = [index_of(offset, f"{name}.files") for offset in reader.until_zero(start, f"{name}.files")]
         reader.table(start, start + 4 * (len(files) + 1), "files")
         directories.append(CachedDirectory(index_of(directory_object, name), tuple(files)))
         position += 8
@@ -402,34 +416,28 @@ def _read_objects(reader: _Reader, header: dict[str, int]) -> ObjectCache | None
 def _check_chains(reader: _Reader, start: int, buckets: tuple[int, ...], chains: tuple[int, ...]) -> None:
     """Each object may be reached once: a chain that comes back to itself would hang every process."""
     seen = bytearray(len(chains))
-    for index in buckets:
-        while index:
-            if index >= len(chains):
-                raise LdConfigError(f"object {index} does not exist", field="hash", offset=reader.base + start)
-            if seen[index]:
-                raise LdConfigError(f"the chain of object {index} has no end", field="hash", offset=reader.base + start)
-            seen[index] = 1
-            index = chains[index]
+    for index in (*buckets, *chains):
+        if index >= len(chains):
+            raise LdConfigError(f"object {index} does not exist", field="hash", offset=reader.base + start)
+        if index and seen[index]:
+            raise LdConfigError(f"leads to object {index} twice", field="hash", offset=reader.base + start)
+        seen[index] = 1
 
 
 def _read_filters(reader: _Reader, header: dict[str, int]) -> tuple[Filter, ...] | None:
     if header["filters"] == 0 or header["version"] < VERSION_FILTERS:
         return None
     filters: list[Filter] = []
-    position = header["filters"]
+    position = reader.aligned(header["filters"], "filters")
     while True:
         name = f"filters[{len(filters)}]"
         text = reader.word(position, name)
         if text == 0:
             break
         filtees, list_offset = reader.words(position + 4, 2, name)
-        resolved: list[str] = []
-        start = header["filtees"] + list_offset
-        while True:
-            filtee = reader.word(start + 4 * len(resolved), f"{name}.filtees")
-            if filtee == 0:
-                break
-            resolved.append(reader.string(header["strings"] + filtee, f"{name}.filtees"))
+        start = reader.aligned(header["filtees"] + list_offset, f"{name}.filtees")
+        offsets = reader.until_zero(start, f"{name}.filtees")
+        resolved = [reader.string(header["strings"] + offset, f"{name}.filtees") for offset in offsets]
         reader.table(start, start + 4 * (len(resolved) + 1), "filtees")
         filters.append(
             Filter(

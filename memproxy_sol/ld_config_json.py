@@ -74,25 +74,32 @@ def to_json(config: LdConfig) -> dict[str, Any]:
     return result
 
 
-def layout_from_json(obj: object) -> Layout | None:
-    """The layout that the keys `abi`, `byte_order` and `machine` name; None unless all three are there."""
-    reader = _Json(obj, "JSON")
-    bits = reader.get("abi", int, None)
-    order = reader.get("byte_order", str, None)
+def _layout_keys(reader: _Json) -> dict[str, Any]:
+    """The fields of a Layout that are there, by their keys in the JSON."""
+    bits, order = reader.get("abi", int, None), reader.get("byte_order", str, None)
     machine = reader.get("machine", str, None)
-    if bits is None or order is None or machine is None:
-        return None
-    if bits not in (32, 64):
+    if bits not in (None, 32, 64):
         raise LdConfigError(f"{bits} is neither 32 nor 64", field="abi")
-    if order not in ("little", "big"):
+    if order not in (None, "little", "big"):
         raise LdConfigError(f"{order!r} is neither 'little' nor 'big'", field="byte_order")
     try:
-        return Layout(bits, order, machine_number(machine))
+        number = None if machine is None else machine_number(machine)
     except ValueError:
         raise LdConfigError(
             f"{machine!r} is no machine: say 80386, AMD64, SPARC, SPARCV9 or an ELF number from 1 to 255",
             field="machine",
         ) from None
+    found = {"abi": bits, "byte_order": order, "machine": number}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def layout_from_json(obj: object) -> Layout | None:
+    """The layout that the keys `abi`, `byte_order` and `machine` name; None unless all three are there.
+
+    Raises LdConfigError for a value that none of them can have.
+    """
+    keys = _layout_keys(_Json(obj, "JSON"))
+    return Layout(keys["abi"], keys["byte_order"], keys["machine"]) if len(keys) == 3 else None
 
 
 def from_json(obj: object, layout: Layout | None = None) -> LdConfig:
@@ -103,19 +110,13 @@ def from_json(obj: object, layout: Layout | None = None) -> LdConfig:
     to say.
     """
     reader = _Json(obj, "JSON", _KEYS)
-    named = layout_from_json(obj)
-    if layout is None:
-        layout = named
+    layout = layout or layout_from_json(obj)
     if layout is None:
         raise LdConfigError("the keys abi, byte_order and machine are needed to know the layout", field="abi")
-    for key, kind, wanted in (("abi", int, layout.bits), ("byte_order", str, layout.byte_order)):
-        value = reader.get(key, kind, wanted)
-        if value != wanted:
-            raise LdConfigError(f"{value!r} contradicts {wanted!r}, which is asked for", field=key)
-    if named is not None and named.machine != layout.machine:
-        raise LdConfigError(
-            f"{named.machine_name!r} contradicts {layout.machine_name!r}, which is asked for", field="machine"
-        )
+    wanted = {"abi": layout.bits, "byte_order": layout.byte_order, "machine": layout.machine}
+    for key, value in _layout_keys(reader).items():
+        if value != wanted[key]:
+            raise LdConfigError(f"{reader.obj[key]!r} contradicts {layout}, which is asked for", field=key)
     plain = new(layout)
     environment = None
     for number, item in enumerate(reader.get("environment", list, None) or ()):

@@ -198,7 +198,8 @@ def test_a_value_may_hold_blanks_and_what_looks_like_the_tail() -> None:
 
 
 def test_filters_and_reservation() -> None:
-    block = "\nFilters:\n  libf.so  -  /p/liba.so:libb.so:\n    /p/liba.so  (filtee)\n\nMemory Reservation:\tff00 - ff80 (80 bytes)\n"
+    block = "\nFilters:\n  libf.so  -  /p/liba.so:libb.so:\n    /p/liba.so  (filtee)\n"
+    block += "\nMemory Reservation:\tff00 - ff80 (80 bytes)\n"
     display = crle.parse_display(FULL.replace("\nCommand line:", block + "\nCommand line:"))
     assert display.filters == (("libf.so", "/p/liba.so:libb.so", ("/p/liba.so",)),)
     assert display.reservation == (0xFF00, 0xFF80)
