@@ -15,7 +15,7 @@ _VALUED = ("--route", "--allocator")
 
 
 class Run(Command):
-    DESCRIPTION = "runs one command with the proxy; nothing on the machine changes"
+    DESCRIPTION = "Runs one command with the proxy; nothing on the machine changes"
     DESCRIPTION_MORE = """
 The command, and every program that it starts, of both ABIs, gets libmemproxy and an allocator by LD_PRELOAD. What
 LD_PRELOAD holds already stays in front. The exclusion list /etc/memproxy.conf decides which program gets which
@@ -29,10 +29,12 @@ user's cache: their loader says "cannot be preloaded" and goes on without.
 The exit status is the command's; 125 if memproxy-sol fails, 126 if the command cannot be started, 127 if there is none.
 
     memproxy-sol run -- python3 server.py
+
     memproxy-sol run --route system -- make test
+
     memproxy-sol run --allocator /opt/lib/libmimalloc.so.2 -- sh -c 'program; other'
 """
-    USAGE = "    %(progname)s [SWITCHES] [--] COMMAND [ARGUMENTS...]\n"
+    USAGE = "    {progname} [SWITCHES] [--] COMMAND [ARGUMENTS...]\n"
 
     route = cli.SwitchAttr(
         "--route",
