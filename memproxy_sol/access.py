@@ -48,36 +48,34 @@ def judge(root: Root, path: str, noun: str, groups: Groups, kind: str = "file") 
     """
     try:
         components = root.components(path)
+        resolved = root.resolve(path)
+        status = root.lstat(resolved)
     except HostError as error:
         return (Finding("path-loop", ERROR, path, error.what, error.hint or ""),)
-    if not _complete(root, path, components):
-        return (Finding(f"{noun}-missing", ERROR, path, "does not exist"),)
     findings: list[Finding] = []
-    for component in components[:-1]:
+    for component in components:
+        if component.path == resolved or stat.S_ISLNK(component.status.st_mode):
+            continue
         if stat.S_ISDIR(component.status.st_mode):
             findings += _judge_one(root, component, "path", groups)
-        elif not stat.S_ISLNK(component.status.st_mode):
-            findings.append(
-                Finding(
-                    "path-not-a-directory",
-                    ERROR,
-                    component.path,
-                    f"is {kind_of(component.status.st_mode)} on the way to {path}",
-                    "move it away and install again",
-                )
-            )
-    last = components[-1]
-    wanted = stat.S_ISDIR if kind == "directory" else stat.S_ISREG
-    if wanted(last.status.st_mode):
-        findings += _judge_one(root, last, noun, groups)
+        else:
+            text = f"is {kind_of(component.status.st_mode)} where a directory has to be"
+            findings.append(Finding("path-not-a-directory", ERROR, component.path, text, aside(root, component.path)))
+    if status is None:
+        if not any(finding.identifier == "path-not-a-directory" for finding in findings):
+            findings.append(Finding(f"{noun}-missing", ERROR, path, "does not exist"))
+    elif (stat.S_ISDIR if kind == "directory" else stat.S_ISREG)(status.st_mode):
+        findings += _judge_one(root, Component(resolved, status), noun, groups)
     else:
-        text = f"is {kind_of(last.status.st_mode)}, not a {'directory' if kind == 'directory' else 'regular file'}"
-        findings.append(Finding(f"{noun}-not-a-{kind}", ERROR, path, text, "move it away and install again"))
+        text = f"is {kind_of(status.st_mode)}, not a {'directory' if kind == 'directory' else 'regular file'}"
+        findings.append(Finding(f"{noun}-not-a-{kind}", ERROR, path, text, aside(root, path)))
     return tuple(findings)
 
 
-def _complete(root: Root, path: str, components: tuple[Component, ...]) -> bool:
-    return components[-1].path == root.resolve(path)
+def aside(root: Root, path: str) -> str:
+    """The command that moves what stands in the way out of it; nothing is lost."""
+    host = shlex.quote(root.host_path(path))
+    return f"mv {host} {host}.aside, then install again"
 
 
 def _judge_one(root: Root, component: Component, noun: str, groups: Groups) -> list[Finding]:

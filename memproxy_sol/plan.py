@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from memproxy_sol import access, exclusions, preloads, smf, steps
 from memproxy_sol import entry as entries
-from memproxy_sol import exclusions, preloads, smf, steps
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
@@ -200,7 +200,7 @@ def _service(facts: SolarisFacts, policy: Policy, created: dict[str, str]) -> tu
         after = FileState(data, smf.MODE, smf.OWNER, smf.GROUP)
         if before is not None and path not in created and before.data != data:
             text = "is somebody else's file where ours has to go"
-            raise RefusedError(text, where=path, hint="move it away and install again")
+            raise RefusedError(text, where=path, hint=access.aside(facts.root, path))
         created[path] = digest(data)
         if before != after:
             files.append(ReplaceFile(path, before, after, purpose))

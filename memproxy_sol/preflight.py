@@ -146,7 +146,7 @@ def _check_config(facts: SolarisFacts, abi: Abi, groups: Groups) -> list[Finding
     if file.state is None:
         return found
     found += access.judge(facts.root, path, "config", groups)
-    away = f"mv {path} {path}.old, if nobody needs it, and install again"
+    away = access.aside(facts.root, path)
     if file.verdict != "accepted":
         text = f"the runtime linker does not use it ({file.verdict}{': ' + file.problem if file.problem else ''})"
         found.append(Finding("config-not-in-force", ERROR, path, text, away))

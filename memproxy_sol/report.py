@@ -76,9 +76,8 @@ def verification(report: Report) -> None:
     findings(report.findings)
     if report.abis and not report.errors:
         abis = " and ".join(f"{bits}-bit" for bits in report.abis)
-        out.print(
-            f"[bold green]ok[/bold green]: {abis} processes of {escape(printable(report.root))} are configured as installed"
-        )
+        place = escape(printable(report.root))
+        out.print(f"[bold green]ok[/bold green]: {abis} processes of {place} are configured as installed")
     elif report.errors:
         count = len(report.errors)
         out.print(f"[bold red]not ok[/bold red]: {count} error{'s' if count != 1 else ''}")
@@ -122,7 +121,7 @@ def _difference(out: Console, change: ConfigChange) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """A table on a terminal; elsewhere a line a row, the cells separated by tabs, under a line with the columns' names."""
+    """A table on a terminal; elsewhere a line a row, cells separated by tabs, under a line with the columns' names."""
     out = console()
     if not out.is_terminal:
         print("\t".join(columns))

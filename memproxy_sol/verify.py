@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from memproxy_sol import access, elf_header, entry, exclusions, generation, journal, preloads, smf
-from memproxy_sol.abi import EM_SPARC32PLUS, Abi
+from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.hosts import solaris
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
+from memproxy_sol.record import decode as decode_record
 from memproxy_sol.root import Root, kind_of
 
 
@@ -82,20 +83,18 @@ def verify(root: Root, *, host: str | None = None, release: str | None = None, m
 def _unreadable_parts(root: Root) -> list[Finding]:
     """Whatever would keep the facts from being read: each is a finding, not a failure."""
     found = []
-    for path, noun, mend in (
-        (RECORD_PATH, "record", "memproxy-sol install writes it again once it is moved away"),
-        ("/var/ld/ld.config", "config", "move it away and install again"),
-        ("/var/ld/64/ld.config", "config", "move it away and install again"),
-        (exclusions.LIST_PATH, "exclusions", "put a regular file there"),
+    for path, noun in (
+        (RECORD_PATH, "record"),
+        (ABI32.config_path, "config"),
+        (ABI64.config_path, "config"),
+        (exclusions.LIST_PATH, "exclusions"),
     ):
         try:
             state = root.read(path)
             if state is not None and path == RECORD_PATH:
-                from memproxy_sol.record import decode
-
-                decode(state.data)
+                decode_record(state.data)
         except HostError as error:
-            found.append(_unreadable(root, path, noun, error, mend))
+            found.append(_unreadable(root, path, noun, error))
     try:
         change = journal.unfinished(root)
     except HostError:
@@ -107,19 +106,19 @@ def _unreadable_parts(root: Root) -> list[Finding]:
     return found
 
 
-def _unreadable(root: Root, path: str, noun: str, error: HostError, mend: str) -> Finding:
+def _unreadable(root: Root, path: str, noun: str, error: HostError) -> Finding:
     try:
         status = root.stat(path)
     except HostError:
         status = None
     if status is not None and not stat.S_ISREG(status.st_mode):
         text = f"is {kind_of(status.st_mode)}, not a regular file"
-        return Finding(f"{noun}-not-a-file", ERROR, path, text, mend)
+        return Finding(f"{noun}-not-a-file", ERROR, path, text, access.aside(root, path))
     denied = isinstance(error.__cause__, PermissionError)
     if denied:
         return Finding(f"{noun}-unreadable", ERROR, path, error.what, "run memproxy-sol as root", unreadable=True)
     identifier = "record-damaged" if noun == "record" else f"{noun}-unusable"
-    return Finding(identifier, ERROR, path, error.what, mend)
+    return Finding(identifier, ERROR, path, error.what, error.hint or access.aside(root, path))
 
 
 class _Checker:
@@ -184,7 +183,7 @@ class _Checker:
                 text = f"is damaged, though the runtime linker still takes it: {reason}"
             else:
                 text = f"the runtime linker does not use it ({reason}): {abi.name} programs do without memproxy"
-            hint = f"mv {shlex.quote(self.root.host_path(path))} aside, then {mend}"
+            hint = access.aside(self.root, path)
             self.add(names.get(file.verdict, "config-corrupt"), ERROR, path, text, hint)
             return
         before = len(self.findings)

@@ -102,7 +102,7 @@ def read(
         configs=configs,
         exclusion_list=root.read(LIST_PATH),
         manifest_path=f"{manifests}/memproxy.xml",
-        profile_path=profile_path(manifests),
+        profile_path=profile_path(chosen_release, release_line or ""),
         record=known,
         early_mounts=_mounts(root.read("/etc/vfstab")),
     )
