@@ -22,7 +22,7 @@ from memproxy_sol.findings import WARNING, Finding
 CUT_LENGTHS = (15, 16)
 """Where tools cut the names of programs: 15 bytes of comm on Linux, 16 of pr_fname on Solaris."""
 
-MAX_GLOBS = 200
+MAX_GLOBS = 20
 """Earlier patterns with which a later line is compared; a longer list would take a quadratic time."""
 
 

@@ -162,6 +162,8 @@ def matches(pattern: str, executable: str) -> bool:
 
 def is_glob(pattern: str) -> bool:
     """Whether the pattern holds `*`, `?`, or a bracket expression that is closed."""
+    if not any(special in pattern for special in "*?["):
+        return False
     return any(tokens(part) != [frozenset((byte,)) for byte in part] for part in to_bytes(pattern).split(b"/"))
 
 
