@@ -67,7 +67,7 @@ def build(
         builder = _Builder(target, work, jobs or os.cpu_count() or 1, progress)
         for width in wanted:
             made[width] = builder.library(width)
-        return {width: _place(made[width], output, width) for width in wanted}
+        return {width: place(made[width], output, width) for width in wanted}
 
 
 def cached(
@@ -104,13 +104,17 @@ def _check(target: str, bits: Iterable[int]) -> tuple[int, ...]:
     return wanted
 
 
-def _place(made: Path, output: Path, width: int) -> Path:
-    place = Path(f"{output}{abi.ABIS[width].subdirectory}", SONAME)
+def place(made: Path, output: Path, width: int) -> Path:
+    """Copy the library `made` to where `output`, laid out as a generation, has that of this ABI; return that path.
+
+    Raises BuildError if it cannot be written.
+    """
+    library = Path(f"{output}{abi.ABIS[width].subdirectory}", SONAME)
     try:
-        tools.place(made, place)
+        tools.place(made, library)
     except OSError as error:
-        raise BuildError(f"cannot be written: {error.strerror}", where=str(place)) from None
-    return place
+        raise BuildError(f"cannot be written: {error.strerror}", where=str(library)) from None
+    return library
 
 
 # -- the sources

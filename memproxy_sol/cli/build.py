@@ -24,7 +24,8 @@ OUTPUT/libmemproxy.so for 32 bit, OUTPUT/64/libmemproxy.so for 64 bit.
 --target native is this machine (on Solaris, Solaris); it needs make and a C and C++ compiler, which CC and CXX may
 name, for both ABIs on Debian g++-multilib. --target solaris makes objects for Solaris 10 and later and illumos on x86,
 on any machine; it needs make, clang and lld. From a clone autoconf, automake and libtool are needed as well. The same
-sources and tools give the same bytes. CFLAGS, LDFLAGS and their like are ignored.
+sources and tools give the same bytes, which are kept in the cache and not built again. CFLAGS, LDFLAGS and their like
+are ignored.
 
     memproxy-sol build --target solaris --output out
 
@@ -51,9 +52,8 @@ sources and tools give the same bytes. CFLAGS, LDFLAGS and their like are ignore
     def main(self) -> int:
         from memproxy_sol import build, elf
 
-        made = build.build(
-            self.target, target.bits(self.bits), Path(self.output), jobs=self.jobs, progress=report.progress
-        )
+        built = build.cached(self.target, target.bits(self.bits), report.progress, jobs=self.jobs)
+        made = {width: build.place(path, Path(self.output), width) for width, path in built.items()}
         libraries = [elf.read(path) for path in made.values()]
         rows = [
             (
