@@ -54,7 +54,7 @@ def quote(name: str) -> str:
 
     The grammar has no escapes: what is special is put into brackets, and a line break, which cannot be, becomes `?`.
     """
-    pattern = "".join(f"[{c}]" if c in "*?[" else "?" if c == "\n" else c for c in name)
+    pattern = "/".join(part if part == "[" else _quote_part(part) for part in name.split("/"))
     if pattern[:1] and pattern[0] in "#;" + BLANKS:
         pattern = f"[{pattern[0]}]{pattern[1:]}"
     if pattern[-1:] and pattern[-1] in BLANKS:
@@ -123,6 +123,10 @@ def removed(data: bytes, patterns: Collection[str]) -> Removal:
     numbers = {line.number for line in gone}
     kept = (row for number, row in enumerate(rows, start=1) if number not in numbers)
     return Removal(start + b"".join(kept), gone)
+
+
+def _quote_part(part: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else "?" if c == "\n" else c for c in part)
 
 
 def _covers(line: Line, pattern: str) -> bool:

@@ -91,7 +91,9 @@ def locate(root: Root, program: str, directories: Sequence[str] = USUAL_DIRECTOR
     if status is None:
         return Executable(program, path, False, tuple(hops))
     if not stat.S_ISREG(status.st_mode):
-        hint = "name an executable file" + (", or all below it by a / at the end" if stat.S_ISDIR(status.st_mode) else "")
+        hint = "name an executable file" + (
+            ", or all below it by a / at the end" if stat.S_ISDIR(status.st_mode) else ""
+        )
         raise ExclusionError(f"is {kind_of(status.st_mode)}, not a program", where=program, hint=hint)
     for _ in range(_MAX_INTERPRETERS):
         words = _interpreter(root, path)

@@ -363,7 +363,7 @@ def _addition_text(path: str, wish: _Wish, addition: exclusion_edit.Addition, li
             found.append(f"  it replaces: {addition.replaced.text}")
         if addition.ahead_of is not None:
             found.append(f"  it stands in front of the line that would have matched first: {addition.ahead_of.text}")
-        found.append(f"  {_what_matches(line.pattern)}; processes that run already keep their route")
+        found.append(f"  it matches {_what_matches(wish, line.pattern)}; processes that run already keep their route")
     rival = _rival(wish, addition, lines)
     if rival is not None:
         found.append(f"  but for {wish.executable.path if wish.executable else wish.program} {rival.why} decides first")
@@ -393,12 +393,12 @@ def _rival(wish: _Wish, addition: exclusion_edit.Addition, lines: Any) -> exclus
     return decision if decision.route != addition.line.route else None
 
 
-def _what_matches(pattern: str) -> str:
+def _what_matches(wish: _Wish, pattern: str) -> str:
     if pattern.endswith("/"):
-        return f"it matches every executable in and below {pattern}"
-    if exclusions.is_glob(pattern):
-        return f"it matches every executable whose {'path' if '/' in pattern else 'name'} looks like {pattern}"
-    return f"it matches the executable {pattern}" if "/" in pattern else f"it matches every executable named {pattern}"
+        return f"every executable in and below {pattern}"
+    if pattern == exclusion_edit.quote(wish.sample):
+        return f"the executable {wish.sample}" if "/" in pattern else f"every executable named {wish.sample}"
+    return f"every executable whose {'path' if '/' in pattern else 'name'} looks like {pattern}"
 
 
 def _removal_wish(root: Root, program: str) -> tuple[set[str], str]:
