@@ -105,7 +105,8 @@ def strip(config: LdConfig, abi: Abi, added_directories: Sequence[str] = ()) -> 
         value = variable.value
         if value is not None and any(is_ours(item) for item in split_items(value)):
             rest = without_items(value, is_ours)
-            if rest:
+            # An emptied definition goes, unless another, which it displaces, would come into force by that.
+            if rest or any(_same_slot(variable, other, abi) for other in config.environment or ()):
                 variables.append(replace(variable, text=f"{variable.name}={rest}"))
         else:
             variables.append(variable)
@@ -137,7 +138,7 @@ def without_preload(config: LdConfig, abi: Abi, unwanted: Callable[[str], bool])
 def _put_variable(variables: tuple[Variable, ...], abi: Abi, entry: Entry) -> tuple[Variable, ...]:
     ours = ":".join(entry.items)
     permanent = not entry.replaceable
-    same_kind = [v for v in variables if v.permanent == permanent and v.value is not None]
+    same_kind = [v for v in variables if v.permanent == permanent]
     suffixed = next((v for v in same_kind if v.name == abi.preload_variable), None)
     if suffixed is not None:
         joined = replace(suffixed, text=f"{suffixed.name}={_behind(suffixed.value or '', ours)}")
@@ -146,6 +147,13 @@ def _put_variable(variables: tuple[Variable, ...], abi: Abi, entry: Entry) -> tu
     # A suffixed definition displaces the plain one, so it has to carry what that says.
     carried = (plain[-1] if permanent else plain[0]).value if plain else ""
     return (*variables, Variable.define(abi.preload_variable, _behind(carried or "", ours), permanent))
+
+
+def _same_slot(variable: Variable, other: Variable, abi: Abi) -> bool:
+    """Whether `other` is a further definition of the preload list that `variable` is one of."""
+    names = ("LD_PRELOAD", abi.preload_variable)
+    same_kind = variable.permanent == other.permanent
+    return other is not variable and same_kind and variable.name in names and other.name in names
 
 
 def _behind(value: str, ours: str) -> str:

@@ -1,0 +1,65 @@
+"""The record of what is installed: exact both ways, and damage is told, never a traceback."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from memproxy_sol import record
+from memproxy_sol.errors import HostError
+from memproxy_sol.record import AbiRecord, Record
+from memproxy_sol.root import FileState
+
+FULL = Record(
+    release="illumos",
+    machine="x86",
+    abis={
+        32: AbiRecord("/g", ("libmemproxy.so",), False, True, ("/opt",), "ab", None),
+        64: AbiRecord("/g", ("a", "b"), True, False, (), "cd", FileState(b"\0\xff", 0o644, 0, 3), ("libumem.so.1",)),
+    },
+    generations={"/g": {"64/b": "1", "a": "2"}},
+    files={"/etc/memproxy.conf": "x", "/odd/\udcff": "y"},
+    directories=("/usr", "/usr/local"),
+)
+
+
+def test_round_trip() -> None:
+    assert record.decode(record.encode(FULL)) == FULL
+    empty = Record(release="10", machine="sparc")
+    assert record.decode(record.encode(empty)) == empty
+
+
+def test_equal_records_are_equal_bytes() -> None:
+    again = Record(**{**FULL.__dict__, "abis": dict(reversed(FULL.abis.items()))})
+    assert record.encode(again) == record.encode(FULL)
+
+
+def test_damage_is_told() -> None:
+    good = record.encode(FULL)
+    chance = random.Random(7)
+    seen = 0
+    for _ in range(400):
+        data = bytearray(good)
+        for _ in range(chance.choice([1, 1, 3])):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            assert record.decode(bytes(data)) == FULL
+        except HostError as error:
+            assert record.RECORD_PATH in str(error)
+            seen += 1
+    assert seen > 300
+    for cut in range(0, len(good) - 1, 7):
+        with pytest.raises(HostError):
+            record.decode(good[:cut])
+
+
+@pytest.mark.parametrize("data", [b"[]", b"1", b'{"sha256": "x"}', b"[" * 100000, b'{"sha256":"","format":1}'])
+def test_foreign_json_is_told(data: bytes) -> None:
+    with pytest.raises(HostError, match="is damaged"):
+        record.decode(data)
+
+
+def test_a_newer_format_is_told() -> None:
+    with pytest.raises(HostError, match="format 2, this program knows 1"):
+        record.decode(b'{"sha256": "", "format": 2}')
