@@ -35,7 +35,7 @@ program = "/opt/mp/sbin/memproxy-sol"
         service=False,
         program="/opt/mp/sbin/memproxy-sol",
     )
-    fields = {name for name in Policy.__dataclass_fields__}
+    fields = set(Policy.__dataclass_fields__)
     assert fields == set(policy.KEYS)
 
 
