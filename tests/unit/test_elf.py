@@ -26,7 +26,8 @@ DIRECTORIES = {
     64: ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
     32: ("/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu"),
 }
-NAMES = ("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libjemalloc.so.2", "libmimalloc.so.2*", "libtcmalloc_minimal.so.4*")  # fmt: skip
+ALLOCATORS = ("libjemalloc.so.2", "libmimalloc.so.2*", "libtcmalloc_minimal.so.4*")
+NAMES = ("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", *ALLOCATORS)
 
 
 def system_libraries() -> list[str]:
@@ -203,6 +204,14 @@ def error_of(path: Path) -> str:
     return str(caught.value)
 
 
+def read_or_error(path: Path) -> elf.Library | None:
+    """None for an ElfError that names the file; any other exception fails the test."""
+    try:
+        return elf.read(path)
+    except ElfError as error:
+        return None if str(path) in str(error) else pytest.fail(f"the message does not name the file: {error}")
+
+
 def test_text(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("#!/bin/sh\n")
     assert "not an ELF file" in error_of(tmp_path / "x")
@@ -243,7 +252,7 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         assert "Permission denied" in error_of(path)
         return
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
         parent.chmod(0o755)
     child = os.fork()
     if child == 0:
@@ -276,11 +285,8 @@ def test_truncated_anywhere(tmp_path: Path, bits: int) -> None:
     for length in [*range(0, 200), *range(200, len(data), 997)]:
         path = tmp_path / "x"
         path.write_bytes(data[:length])
-        try:
-            library = elf.read(path)
-        except ElfError as error:
-            assert str(path) in str(error)
-        else:  # only what no loader needs is cut off
+        library = read_or_error(path)
+        if library is not None:  # only what no loader needs is cut off
             assert (library.exports, library.imports) == (whole.exports, whole.imports)
 
 
@@ -302,10 +308,7 @@ def test_any_damage_is_an_elf_error_or_read(tmp_path: Path, bits: int, edits: li
     path = tmp_path / "x"
     path.write_bytes(data)
     started = time.monotonic()
-    try:
-        elf.read(path)
-    except ElfError as error:
-        assert str(path) in str(error)
+    read_or_error(path)
     assert time.monotonic() - started < 20
 
 
@@ -316,10 +319,7 @@ def test_any_damage_is_an_elf_error_or_read(tmp_path: Path, bits: int, edits: li
 def test_random_bytes(tmp_path: Path, data: bytes, bits: int, order: int) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"\x7fELF" + bytes([bits, order, 1]) + data)
-    try:
-        elf.read(path)
-    except ElfError as error:
-        assert str(path) in str(error)
+    read_or_error(path)
 
 
 def hostile(dynamic: list[tuple[int, int]], rest: bytes, offset: int = 0x1000, size: int = 0) -> bytes:
@@ -383,7 +383,7 @@ def test_counts_that_lie(tmp_path: Path, dynamic: list[tuple[int, int]], rest: b
 
 
 def test_names_that_overlap(tmp_path: Path) -> None:
-    """30 000 names, each a byte shorter than the one before, in a table of a few pages: a gigabyte if taken at its word."""
+    """30 000 names, each a byte shorter than the one before, in a table of a few pages: a gigabyte in all."""
     count, size = 30_000, 60_000
     strings = b"\0" + b"a" * (size - 2) + b"\0"
     symbols = b"".join(struct.pack("<IBBHQQ", 1 + index, 0x12, 0, 1, 0, 0) for index in range(count))
@@ -398,10 +398,38 @@ def test_names_that_overlap(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_a_sparse_giant(tmp_path: Path) -> None:
-    """A file of 1 TiB that has nothing in it but a string table of its own size."""
+def test_version_lists_that_lead_to_each_other(tmp_path: Path) -> None:
+    """Each of 2000 files seems to need a list of 2000 versions, the same one."""
+    count = 2000
+    files = b"".join(struct.pack("<HHIII", 1, 0xFFFF, 1, 16 * (count - index), 16) for index in range(count))
+    versions = struct.pack("<IHHII", 0, 0, 2, 1, 16) * count
     path = tmp_path / "x"
-    path.write_bytes(hostile([(elf.DT_STRTAB, 0), (elf.DT_STRSZ, 1 << 39)], b"", size=0x2000))
+    dynamic = [*STRINGS, (elf.DT_VERNEED, 0x2000), (elf.DT_VERNEEDNUM, count)]
+    path.write_bytes(hostile(dynamic, BLOCK + files + versions + bytes(32)))
+    assert "65536 version entries" in error_of(path)
+
+
+def test_more_symbols_than_anything_has(tmp_path: Path) -> None:
+    count = 1_100_000
+    path = tmp_path / "x"
+    size = 0x3000 + 24 * count
+    path.write_bytes(hostile([*STRINGS, (6, 0x3000), (4, 0x2000)], BLOCK + struct.pack("<II", 0, count), size=size))
+    assert "1048576 dynamic symbols" in error_of(path)
+
+
+@pytest.mark.parametrize(("other", "exported"), [(0, True), (1, False), (2, False), (3, True)])
+def test_visibility_of_a_dynamic_symbol(tmp_path: Path, other: int, exported: bool) -> None:
+    """Some linkers leave hidden symbols in the dynamic table; loaders do not bind to them."""
+    symbols = bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, other, 1, 0, 0)
+    path = tmp_path / "x"
+    path.write_bytes(hostile([*STRINGS, (6, 0x2010), (4, 0x2000)], BLOCK + struct.pack("<4I", 0, 2, 0, 0) + symbols))
+    assert bool(elf.read(path).exports) is exported
+
+
+def test_a_sparse_giant(tmp_path: Path) -> None:
+    """A file of 1 TiB that has nothing in it but a string table of half a gigabyte."""
+    path = tmp_path / "x"
+    path.write_bytes(hostile([(elf.DT_STRTAB, 0), (elf.DT_STRSZ, 1 << 29)], b"", size=0x2000))
     with path.open("r+b") as file:
         file.seek(64 + 32)
         file.write(struct.pack("<QQ", 1 << 40, 1 << 40))  # the segment covers the file
