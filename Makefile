@@ -9,11 +9,12 @@ setup: ## install what is missing: distribution packages (as root or with sudo) 
 	@scripts/setup
 
 demo: setup ## build, configure and verify a Solaris image, and prove routing on this machine
-	@scripts/demo
+	@.venv/bin/python scripts/demo
 
 test: setup ## lint, type check and run the tests (at most 10 minutes)
 	@scripts/test
 
 clean: ## remove everything that is generated here, .venv included
-	rm -rf .venv .setup build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build 2>/dev/null || sudo rm -rf build # an image belongs to root
+	rm -rf .venv .setup dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
