@@ -460,7 +460,7 @@ def command_line(config: LdConfig, file: str) -> tuple[str, ...]:
     wanted = _essence(config)
     for name in ("flags", "dlflags", *_ELF, *_AOUT, "environment", "objects", "filters", "reservation"):
         if getattr(made, name) != getattr(wanted, name):
-            raise CrleError(f"crle would not write this {name.replace('_', ' ')}", where=file)
+            raise CrleError(f"crle has no options for this value of {name}", where=file)
     abi = ("-64",) if config.layout.bits == 64 else ()
     return (*abi, "-c", file, *(word for option in options for word in option))
 
