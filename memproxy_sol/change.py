@@ -114,6 +114,7 @@ def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) ->
 
 def mend_unfinished(root: Root) -> str | None:
     """Take back (or finish) a change that was cut short; returns what was done, None if there was none."""
+    journal.sweep(root)
     change = journal.unfinished(root)
     return None if change is None else journal.recover(root, change)
 

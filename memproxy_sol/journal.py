@@ -11,8 +11,9 @@ The states of a change, told by its file STATE_DIRECTORY/changes/NNNNNN.jsonl:
   undone          every step that was begun has been taken back, in reverse order
 
 A line is `CRC32 JSON`, written and fsynced before what it announces. A torn last line announces nothing that has
-happened. Every replacement of a file is: sibling in the same directory, fsync, read back, rename, fsync of the
-directory, so no instant exists at which a name leads to half a file.
+happened. The directories of the journal itself, where they are missing, appear together with its first line in one
+rename, and go in one rename. Every replacement of a file is: sibling in the same directory, fsync, read back, rename,
+fsync of the directory, so no instant exists at which a name leads to half a file.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
@@ -42,6 +43,7 @@ except ImportError:  # pragma: no cover - every host we configure has it
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
 _NEW = ".memproxy-new"
+_UNNAMED = ".memproxy-state"
 
 
 @dataclass(frozen=True)
@@ -108,39 +110,54 @@ def apply(
     cleanup: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back and ChangeError says so."""
+    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back; ChangeError says what was wrong."""
+    try:
+        _apply(root, what, started, steps, leave_nothing, cleanup, progress)
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else root.path
+        hint = "memproxy-sol is run as root, as a rule" if isinstance(error, PermissionError) else None
+        raise ChangeError(f"{error.strerror or error}; {_outcome(root, what)}", where=place, hint=hint) from error
+
+
+def _outcome(root: Root, what: str) -> str:
+    """What a failed change left behind, in words."""
+    try:
+        left = unfinished(root)
+    except HostError:
+        left = None
+    if left is None:
+        return f"the {what} was taken back and nothing is changed"
+    if left.state == "complete":
+        return f"the {what} is complete, but left something to be cleaned up: type the command again"
+    return f"the {what} could not be taken back now; the next install or uninstall does it"
+
+
+def _apply(
+    root: Root,
+    what: str,
+    started: str,
+    steps: Sequence[Step],
+    leave_nothing: bool,
+    cleanup: Sequence[str],
+    progress: Callable[[str], None],
+) -> None:
+    sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
     steps = [step for step in steps if not (isinstance(step, MakeDirectory) and step.path in directories)]
     number = max([change.number for change in history(root)], default=0) + 1
-    for directory in directories:
-        _make_directory(root, directory, 0o700 if directory == CHANGES else 0o755)
-    path = f"{CHANGES}/{number:06d}{_SUFFIX}"
-    opening = {
-        "change": number,
-        "what": what,
-        "started": started,
-        "steps": [step_values.to_json(step) for step in steps],
-        "directories": list(directories),
-        "leave_nothing": leave_nothing,
-        "cleanup": list(cleanup),
-    }
     change = Change(number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup))
+    path = f"{CHANGES}/{number:06d}{_SUFFIX}"
+    _open(root, change, path)
     begun = 0
     try:
-        _append(root, path, opening)
         for step in steps:
             progress(str(step))
-            _append(root, path, {"begin": begun})
+            _append(root.host_path(path), {"begin": begun})
             begun += 1
             _do(root, step)
-        _append(root, path, {"state": "complete"})
-    except BaseException as error:
+        _append(root.host_path(path), {"state": "complete"})
+    except BaseException:
         _undo(root, change, begun)
-        if isinstance(error, OSError):
-            place = error.filename if isinstance(error.filename, str) else root.path
-            raise ChangeError(
-                f"{error.strerror or error}; the {what} was taken back and nothing is changed", where=place
-            ) from error
         raise
     _finish(root, change)
 
@@ -152,6 +169,63 @@ def recover(root: Root, change: Change) -> str:
         return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
     _undo(root, change, change.begun)
     return f"change {change.number} ({change.what}), begun {change.started}, had been cut short and has been taken back"
+
+
+def sweep(root: Root) -> None:
+    """Remove what a change left that was killed before its journal, or after its end, had a name."""
+    for directory in _ancestors(root.resolve(STATE_DIRECTORY)):
+        shutil.rmtree(root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}"), ignore_errors=True)
+
+
+def _ancestors(path: str) -> list[str]:
+    found = []
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        found.append(path)
+    return found
+
+
+def _open(root: Root, change: Change, path: str) -> None:
+    """Put the first line of the journal on disk, with the directories that it needs."""
+    opening = {
+        "change": change.number,
+        "what": change.what,
+        "started": change.started,
+        "steps": [step_values.to_json(step) for step in change.steps],
+        "directories": list(change.directories),
+        "leave_nothing": change.leave_nothing,
+        "cleanup": list(change.cleanup),
+    }
+    if not change.directories:
+        _append(root.host_path(path), opening)
+        return
+    top = change.directories[0]
+    unnamed = f"{top.rpartition('/')[0]}/{_UNNAMED}"
+    try:
+        for directory in change.directories:
+            _make_directory(root, unnamed + directory[len(top) :], 0o700 if directory.endswith("/changes") else 0o755)
+        _append(root.host_path(unnamed + root.resolve(path)[len(top) :]), opening)
+        os.rename(root.host_path(unnamed), root.host_path(top))
+    except BaseException:
+        sweep(root)
+        raise
+    _sync_directory(os.path.dirname(root.host_path(top)))
+
+
+def _close(root: Root, cleanup: Iterable[str]) -> None:
+    """Take the journal and all of our own state away, and the directories of `cleanup` that are empty then."""
+    state = root.resolve(STATE_DIRECTORY)
+    cleanup = list(cleanup)
+    _remove_empty(root, [directory for directory in cleanup if not f"{state}/".startswith(f"{directory}/")])
+    top = state
+    while (parent := top.rpartition("/")[0]) in cleanup and root.names(parent) == (top.rpartition("/")[2],):
+        top = parent
+    unnamed = root.host_path(f"{top.rpartition('/')[0]}/{_UNNAMED}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(root.host_path(top), unnamed)
+        _sync_directory(os.path.dirname(unnamed))
+    shutil.rmtree(unnamed, ignore_errors=True)
+    _remove_empty(root, cleanup)
 
 
 def _read(root: Root, path: str, number: int) -> Change | None:
@@ -188,9 +262,8 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
             return
 
 
-def _append(root: Root, path: str, value: dict[str, Any]) -> None:
+def _append(host: str, value: dict[str, Any]) -> None:
     text = json.dumps(value, separators=(",", ":")).encode("ascii")
-    host = root.host_path(path)
     new = not os.path.exists(host)
     descriptor = os.open(host, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -221,10 +294,9 @@ def _undo(root: Root, change: Change, begun: int) -> None:
     path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
     if change.directories:
         # The first change of this host: without it there would be no journal at all.
-        _remove_file(root, path)
-        _remove_empty(root, reversed(change.directories))
+        _close(root, reversed(change.directories))
     elif root.exists(path):
-        _append(root, path, {"state": "undone"})
+        _append(root.host_path(path), {"state": "undone"})
 
 
 def _undo_step(root: Root, step: Step) -> None:
@@ -254,10 +326,7 @@ def _finish(root: Root, change: Change) -> None:
         if isinstance(step, RemoveGeneration):
             shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
     if change.leave_nothing:
-        for name in root.names(CHANGES):
-            if name.endswith(_SUFFIX):
-                _remove_file(root, f"{CHANGES}/{name}")
-        _remove_empty(root, [*reversed(change.directories), CHANGES, STATE_DIRECTORY, *change.cleanup])
+        _close(root, [*change.cleanup, *reversed(change.directories)])
 
 
 def put_file(root: Root, path: str, state: FileState | None) -> None:

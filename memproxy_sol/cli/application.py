@@ -76,6 +76,9 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except errors.MemproxyError as error:
         return errors.report(error)
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else None
+        return errors.report(errors.MemproxyError(error.strerror or str(error), where=where))
     except KeyboardInterrupt:
         print("memproxy-sol: interrupted", file=sys.stderr)
         return errors.EXIT_INTERRUPTED

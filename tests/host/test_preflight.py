@@ -15,7 +15,7 @@ from memproxy_sol.ld_config import Variable, encode, layout_for, new
 from tests.images import CONFIG, Image
 
 LAYOUTS = {bits: layout_for(abi.X86, bits) for bits in (32, 64)}
-Prepare = Callable[[Image], "list[str] | None"]
+Prepare = Callable[[Image], object]
 
 
 def allocator(image: Image, *names: str) -> list[str]:
@@ -104,14 +104,15 @@ CASES: dict[str, tuple[str, Prepare]] = {
     "another interposer": (
         "interposer-ahead",
         lambda i: (
-            (shutil.copy(i.objects / "libother.so", i / "lib/libo.so"), config(i, 32, preload("libo.so"))) and None
+            shutil.copy(i.objects / "libother.so", i / "lib/libo.so"),
+            config(i, 32, preload("libo.so")),
         ),
     ),
     "libc preloaded by somebody": ("interposer-ahead", lambda i: config(i, 32, preload("/lib/libc.so.1"))),
     "another's preload is missing": ("preload-object-missing", lambda i: config(i, 32, preload("/no/such.so"))),
     "another's preload is no object": (
         "preload-object-damaged",
-        lambda i: (i.write("lib/libo.so", b"x"), config(i, 32, preload("libo.so"))) and None,
+        lambda i: (i.write("lib/libo.so", b"x"), config(i, 32, preload("libo.so"))),
     ),
     "parent writable by everybody": ("path-insecure", lambda i: (i / "usr/local").chmod(0o777)),
     "parent of a user": ("path-insecure", lambda i: os.chown(i / "usr", 100, 0)),
