@@ -29,6 +29,7 @@ class NativeSourcesHook(BuildHookInterface):  # type: ignore[misc, type-arg]
         self._scratch = tempfile.mkdtemp(prefix="memproxy-sol-")
         native = Path(self._scratch, "native")
         copy_sources(root, "native", native)
+        sources = set(files_below(native))
         if not (root / "PKG-INFO").exists():
             generate_configure(native)
         if self.target_name == "wheel":
@@ -37,10 +38,8 @@ class NativeSourcesHook(BuildHookInterface):  # type: ignore[misc, type-arg]
             build_data["force_include"][str(smf)] = "memproxy_sol/_data/smf"
             build_data["force_include"][str(native)] = "memproxy_sol/_data/native"
         else:
-            for file in files_below(native):
-                name = file.relative_to(native)
-                if not (root / "native" / name).exists():
-                    build_data["force_include"][str(file)] = f"native/{name}"
+            for file in set(files_below(native)) - sources:
+                build_data["force_include"][str(file)] = f"native/{file.relative_to(native).as_posix()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self._scratch is not None:

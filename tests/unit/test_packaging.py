@@ -84,9 +84,10 @@ def install(wheel: Path, python: str, place: Path) -> Path:
     return place / "bin"
 
 
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which nothing of an earlier run can be found."""
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which nothing that the checkout has built can be found."""
+    tmp_path = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MEMPROXY", "LD_"))}
     return {**kept, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
 
@@ -181,7 +182,9 @@ def test_every_module_imports_on_the_oldest_python(artifacts: dict[str, Path], t
 
 
 def oldest_python() -> str | None:
-    path = shutil.which("python3.9")
-    if path is None or subprocess.run([path, "-c", "import venv"], capture_output=True).returncode != 0:
-        return None
-    return path
+    """A Python 3.9 that can make virtual environments, on the path or of pyenv."""
+    candidates = [shutil.which("python3.9"), *map(str, Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))]
+    for path in filter(None, candidates):
+        if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
