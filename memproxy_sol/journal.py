@@ -22,12 +22,12 @@ import contextlib
 import json
 import os
 import shutil
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memproxy_sol import files
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.errors import ChangeError, HostError
@@ -42,7 +42,6 @@ except ImportError:  # pragma: no cover - every host we configure has it
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
-_NEW = ".memproxy-new"
 _UNNAMED = ".memproxy-state"
 
 
@@ -203,29 +202,31 @@ def _open(root: Root, change: Change, path: str) -> None:
     unnamed = f"{top.rpartition('/')[0]}/{_UNNAMED}"
     try:
         for directory in change.directories:
-            _make_directory(root, unnamed + directory[len(top) :], 0o700 if directory.endswith("/changes") else 0o755)
+            files.make_directory(
+                root, unnamed + directory[len(top) :], 0o700 if directory.endswith("/changes") else 0o755
+            )
         _append(root.host_path(unnamed + root.resolve(path)[len(top) :]), opening)
         os.rename(root.host_path(unnamed), root.host_path(top))
     except BaseException:
         sweep(root)
         raise
-    _sync_directory(os.path.dirname(root.host_path(top)))
+    files.sync_directory(os.path.dirname(root.host_path(top)))
 
 
 def _close(root: Root, cleanup: Iterable[str]) -> None:
     """Take the journal and all of our own state away, and the directories of `cleanup` that are empty then."""
     state = root.resolve(STATE_DIRECTORY)
     cleanup = list(cleanup)
-    _remove_empty(root, [directory for directory in cleanup if not f"{state}/".startswith(f"{directory}/")])
+    files.remove_empty(root, [directory for directory in cleanup if not f"{state}/".startswith(f"{directory}/")])
     top = state
     while (parent := top.rpartition("/")[0]) in cleanup and root.names(parent) == (top.rpartition("/")[2],):
         top = parent
     unnamed = root.host_path(f"{top.rpartition('/')[0]}/{_UNNAMED}")
     with contextlib.suppress(FileNotFoundError):
         os.rename(root.host_path(top), unnamed)
-        _sync_directory(os.path.dirname(unnamed))
+        files.sync_directory(os.path.dirname(unnamed))
     shutil.rmtree(unnamed, ignore_errors=True)
-    _remove_empty(root, cleanup)
+    files.remove_empty(root, cleanup)
 
 
 def _read(root: Root, path: str, number: int) -> Change | None:
@@ -267,24 +268,24 @@ def _append(host: str, value: dict[str, Any]) -> None:
     new = not os.path.exists(host)
     descriptor = os.open(host, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(descriptor, b"%08x %s\n" % (zlib.crc32(text), text))
+        files.write_all(descriptor, b"%08x %s\n" % (zlib.crc32(text), text))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if new:
-        _sync_directory(os.path.dirname(host))
+        files.sync_directory(os.path.dirname(host))
 
 
 def _do(root: Root, step: Step) -> None:
     if isinstance(step, MakeDirectory):
-        _make_directory(root, step.path, step.mode)
+        files.make_directory(root, step.path, step.mode)
     elif isinstance(step, PlaceGeneration):
         _place_generation(root, step)
     elif isinstance(step, ReplaceFile):
-        put_file(root, step.path, step.after)
+        files.put(root, step.path, step.after)
     else:
         os.rename(root.host_path(step.directory), root.host_path(step.aside))
-        _sync_directory(os.path.dirname(root.host_path(step.directory)))
+        files.sync_directory(os.path.dirname(root.host_path(step.directory)))
 
 
 def _undo(root: Root, change: Change, begun: int) -> None:
@@ -302,22 +303,22 @@ def _undo(root: Root, change: Change, begun: int) -> None:
 def _undo_step(root: Root, step: Step) -> None:
     host = root.host_path(step.directory if isinstance(step, (PlaceGeneration, RemoveGeneration)) else step.path)
     if isinstance(step, MakeDirectory):
-        _remove_empty(root, [step.path])
+        files.remove_empty(root, [step.path])
     elif isinstance(step, PlaceGeneration):
         for name in (host, _partial(host)):
             if os.path.isdir(name):
                 shutil.rmtree(name)
-                _sync_directory(os.path.dirname(name))
+                files.sync_directory(os.path.dirname(name))
     elif isinstance(step, RemoveGeneration):
         if os.path.isdir(root.host_path(step.aside)):
             os.rename(root.host_path(step.aside), host)
-            _sync_directory(os.path.dirname(host))
+            files.sync_directory(os.path.dirname(host))
     else:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(host + _NEW)
+            os.unlink(host + files.NEW)
         now = root.read(step.path) if os.path.lexists(host) else None
         if now == step.after and now != step.before:
-            put_file(root, step.path, step.before)
+            files.put(root, step.path, step.before)
 
 
 def _finish(root: Root, change: Change) -> None:
@@ -327,25 +328,6 @@ def _finish(root: Root, change: Change) -> None:
             shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
     if change.leave_nothing:
         _close(root, [*change.cleanup, *reversed(change.directories)])
-
-
-def put_file(root: Root, path: str, state: FileState | None) -> None:
-    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure."""
-    host = root.host_path(path)
-    if state is None:
-        _remove_file(root, path)
-        return
-    new = host + _NEW
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    try:
-        _write_new(new, state)
-        os.rename(new, host)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
-    _sync_directory(os.path.dirname(host))
 
 
 def _place_generation(root: Root, step: PlaceGeneration) -> None:
@@ -360,78 +342,13 @@ def _place_generation(root: Root, step: PlaceGeneration) -> None:
         os.chmod(directory, generations.DIRECTORY_MODE)
         os.chown(directory, 0, 0)
     for member in step.generation.members:
-        _write_new(os.path.join(partial, member.name), FileState(member.data, generations.FILE_MODE, 0, 0))
+        files.write_new(os.path.join(partial, member.name), FileState(member.data, generations.FILE_MODE, 0, 0))
     for directory in reversed(made):
-        _sync_directory(directory)
+        files.sync_directory(directory)
     os.rename(partial, host)
-    _sync_directory(os.path.dirname(host))
+    files.sync_directory(os.path.dirname(host))
 
 
 def _partial(host: str) -> str:
     parent, name = os.path.split(host)
     return os.path.join(parent, f".{name}.partial")
-
-
-def _write_new(host: str, state: FileState) -> None:
-    descriptor = os.open(host, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        _write_all(descriptor, state.data)
-        status = os.fstat(descriptor)
-        if (status.st_uid, status.st_gid) != (state.uid, state.gid):
-            os.fchown(descriptor, state.uid, state.gid)
-        os.fchmod(descriptor, state.mode)
-        os.fsync(descriptor)
-        if _read_all(descriptor) != state.data:
-            raise OSError(5, "what was written reads back differently", host)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _read_all(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    pieces: list[bytes] = []
-    while True:
-        piece = os.read(descriptor, 1 << 20)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-
-
-def _make_directory(root: Root, path: str, mode: int) -> None:
-    host = root.host_path(path)
-    os.mkdir(host)
-    os.chmod(host, mode)
-    status = os.stat(host)
-    if (status.st_uid, status.st_gid) != (0, 0):
-        os.chown(host, 0, 0)
-    _sync_directory(os.path.dirname(host))
-
-
-def _remove_file(root: Root, path: str) -> None:
-    host = root.host_path(path)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(host)
-        _sync_directory(os.path.dirname(host))
-
-
-def _remove_empty(root: Root, paths: Any) -> None:
-    for path in paths:
-        host = root.host_path(path)
-        with contextlib.suppress(OSError):
-            if stat.S_ISDIR(os.lstat(host).st_mode):
-                os.rmdir(host)
-                _sync_directory(os.path.dirname(host))
-
-
-def _sync_directory(host: str) -> None:
-    descriptor = os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, journal, report
+from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, journal, report
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError
 from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate
@@ -155,7 +155,7 @@ links are resolved, a script is its interpreter. Where there is no list yet, one
                 answers.append((wish, addition))
             after = FileState(data, start.mode, start.uid, start.gid)
             if any(not addition.existing for _, addition in answers):
-                journal.put_file(root, path, after)
+                files.put(root, path, after)
         lines = exclusions.parse(data)
         if self.json:
             report.print_json(
@@ -192,7 +192,7 @@ class ExcludeRemove(ListCommand):
                 data = removal.data
                 answers.append((program, sample, removal))
             if before is not None and data != before.data:
-                journal.put_file(root, path, FileState(data, before.mode, before.uid, before.gid))
+                files.put(root, path, FileState(data, before.mode, before.uid, before.gid))
         lines = exclusions.parse(data)
         if self.json:
             report.print_json({"list": path, "programs": [_removal_json(*answer, lines) for answer in answers]})

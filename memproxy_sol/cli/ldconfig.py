@@ -13,7 +13,7 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import abi, crle, journal, ld_config, preloads
+from memproxy_sol import abi, crle, files, ld_config, preloads
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, CrleError, HostError, LdConfigError, UsageError
 from memproxy_sol.findings import printable
@@ -251,7 +251,7 @@ def _write(file: str, data: bytes, force: bool) -> None:
         if not force:
             raise LdConfigError("exists", where=_shown(file), hint="--force replaces it")
     try:
-        journal.put_file(Root("/"), path, FileState(data, 0o644, os.geteuid(), os.getegid()))
+        files.put(Root("/"), path, FileState(data, 0o644, os.geteuid(), os.getegid()))
     except OSError as error:
         raise LdConfigError(error.strerror or str(error), where=_shown(file)) from None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memproxy_sol import abi, journal, preloads
+from memproxy_sol import abi, files, journal, preloads
 from memproxy_sol.ld_config import LdConfig, Variable, decode, encode, layout_for, new
 from tests.images import CONFIG, Image
 
@@ -462,14 +462,14 @@ def test_a_failing_step_takes_everything_back_at_once(
     image: Image, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     before = image.snapshot()
-    real = journal._write_new
+    real = files.write_new
 
     def write(host: str, state: Any) -> None:
         if host.endswith("64/ld.config.memproxy-new"):
             raise error
         real(host, state)
 
-    monkeypatch.setattr(journal, "_write_new", write)
+    monkeypatch.setattr(files, "write_new", write)
     status = image.install()
     assert status == (130 if isinstance(error, KeyboardInterrupt) else 1)
     if status == 1:
