@@ -201,6 +201,11 @@ def test_every_position_of_a_line_at_the_end_of_a_buffer(driver: Path, tmp_path:
     assert ask_all(driver, tmp_path, questions) == ["custom 2", "-"] * len(questions)
 
 
+def test_a_byte_order_mark_counts_at_the_start_of_the_file_only_not_of_a_buffer(driver: Path, tmp_path: Path) -> None:
+    data = b"#" * 4095 + b"\n\xef\xbb\xbffoo\n"
+    assert ask_all(driver, tmp_path, [(data, [b"/b/foo", b"/b/\xef\xbb\xbffoo"])]) == ["-", "system 2"]
+
+
 def test_names_as_long_as_the_system_allows(driver: Path, tmp_path: Path) -> None:
     base = b"n" * 255
     path = b"/" + b"/".join([b"d" * 255] * 15) + b"/" + b"e" * 254
@@ -243,6 +248,13 @@ def test_a_relative_name_lies_in_the_working_directory(driver: Path, workshop: P
     path = workshop / "relative.conf"
     path.write_text(f"{top}/deep/app\n{top}/deep/sub/\n/bin/app = custom\n")
     assert ask(driver, path, name, cwd=top / "deep") == answer
+
+
+@pytest.mark.parametrize("name", ["bin/app", "./bin/app", "../bin/app"])
+def test_a_relative_name_in_the_root_directory(driver: Path, workshop: Path, name: str) -> None:
+    path = workshop / "root.conf"
+    path.write_text("/bin/app = custom\n")
+    assert ask(driver, path, name, cwd="/") == "custom 1"
 
 
 def test_a_relative_name_in_a_directory_that_is_gone_has_its_last_component(driver: Path, workshop: Path) -> None:
@@ -368,6 +380,13 @@ def test_few_system_calls_for_a_small_list(plain_driver: Path, workshop: Path, b
     assert trace(plain_driver, path, "foo") == ["getcwd", "openat", stat, *reads, "close"]
     path.write_bytes(b"foo\n" + b"x" * 4000)
     assert trace(plain_driver, path, "/usr/bin/foo") == ["openat", stat, "read", "close"]
+
+
+def test_what_is_no_regular_file_is_closed_unread(plain_driver: Path, workshop: Path, bits: int) -> None:
+    stat = "fstat64" if bits == 32 else "fstat"
+    directory = workshop / f"unread{bits}"
+    directory.mkdir()
+    assert trace(plain_driver, directory, "/usr/bin/foo") == ["openat", stat, "close"]
 
 
 def test_no_memory_is_asked_for_whatever_the_list(plain_driver: Path, workshop: Path, bits: int) -> None:

@@ -138,12 +138,16 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(image: Path, run: R
 
 def test_added_twice_is_added_once(image: Path, run: Run) -> None:
     run("exclude", "add", "prog")
-    before, inode = conf(image).read_bytes(), conf(image).stat().st_ino
-    assert "/etc/memproxy.conf: alias has the route system already, by line 20: prog\n" in run(
-        "exclude", "add", "alias"
-    )
-    assert "already" in run("exclude", "add", "/usr/bin/prog")
-    assert (conf(image).read_bytes(), conf(image).stat().st_ino) == (before, inode)
+    before, kept = conf(image).read_bytes(), os.open(conf(image), os.O_RDONLY)
+    try:  # held open, so that no other file can get its inode number
+        assert "/etc/memproxy.conf: alias has the route system already, by line 20: prog\n" in run(
+            "exclude", "add", "alias"
+        )
+        assert "already" in run("exclude", "add", "/usr/bin/prog")
+        assert os.fstat(kept).st_ino == conf(image).stat().st_ino
+        assert conf(image).read_bytes() == before
+    finally:
+        os.close(kept)
 
 
 def test_several_at_once(image: Path, run: Run) -> None:
