@@ -159,7 +159,10 @@ def test_a_run_inside_a_run_replaces_it(served: dict[int, str], environ: dict[st
 
 def test_the_users_own_preload_stays_in_front(environ: dict[str, str], tmp_path: Path) -> None:
     source = tmp_path / "mine.c"
-    source.write_text('#include <stdio.h>\n__attribute__((constructor)) static void hello(void) { puts("mine"); }\n')
+    source.write_text(
+        "#include <unistd.h>\n"
+        '__attribute__((constructor)) static void hello(void) { if (write(1, "mine\\n", 5) < 0) _exit(9); }\n'
+    )
     mine = needs.compile_program(source, 64, tmp_path / "mine.so", "-shared", "-fPIC")
     done = run({**environ, "LD_PRELOAD": str(mine)}, "--route=custom", "--", "sh", "-c", "echo $LD_PRELOAD")
     assert "mine\n" in done.stdout
