@@ -282,6 +282,8 @@ def decode(data: bytes, *, layout: Layout | None = None, mapped: bool = False, o
     header["environment"], header["filters"], header["filtees"] = reader.words(tail + 16, 3, "header")
     if not mapped:
         _check_identity(data, actual, found is not None, header, base)
+        if header["strings"] and not actual.header_size <= header["strings"] <= len(data) - base:
+            raise reader.outside(header["strings"], "strings")
 
     def path(name: str) -> Path | None:
         if header[name] == 0:
@@ -363,6 +365,8 @@ def _read_objects(reader: _Reader, header: dict[str, int]) -> ObjectCache | None
             raise LdConfigError(f"is absent, but {present[0]} is there", field=name, offset=reader.base)
         reader.aligned(header[name], name)
     nbuckets, nchains = reader.words(header["hash"], 2, "hash")
+    if nchains == 0:
+        raise LdConfigError("has no entries", field="hash", offset=reader.base + header["hash"])
     buckets = reader.words(header["hash"] + 8, nbuckets, "hash")
     chains = reader.words(header["hash"] + 8 + 4 * nbuckets, nchains, "hash")
     reader.table(header["hash"], header["hash"] + 8 + 4 * (nbuckets + nchains), "hash")
@@ -492,6 +496,13 @@ def _pack(config: LdConfig) -> _Strings:
     strings = _Strings()
     known: dict[str, int] = {}
     tails: dict[tuple[int, str], int] = {}
+
+    def refer(text: str, name: str) -> int:
+        """A place of `text` other than the first, which as a reference means that there is none."""
+        while not known.get(text):
+            known[text] = strings.add(text, name)
+        return known[text]
+
     for number, entry in enumerate(config.objects.objects if config.objects else (), 1):
         name = f"objects[{number}]"
         offset = tails.get((entry.directory, entry.name), known.get(entry.name, -1))
@@ -501,14 +512,7 @@ def _pack(config: LdConfig) -> _Strings:
             if slash and base:
                 tails[entry.directory, base] = offset + len(to_bytes(head + slash))
         strings.names.append(offset)
-        if entry.alternative is None:
-            strings.alternatives.append(0)
-        else:
-            if entry.alternative not in known:
-                known[entry.alternative] = strings.add(entry.alternative, name)
-            strings.alternatives.append(known[entry.alternative])
-            if known[entry.alternative] == 0:
-                raise LdConfigError("its alternative cannot be the first text of the file", field=name)
+        strings.alternatives.append(0 if entry.alternative is None else refer(entry.alternative, name))
     for name in _PATHS:
         value: Path | None = getattr(config, name)
         if value is not None:
@@ -520,13 +524,7 @@ def _pack(config: LdConfig) -> _Strings:
         strings.variables.append(strings.add(variable.text, f"environment[{number}]"))
     for number, item in enumerate(config.filters or ()):
         field = f"filters[{number}]"
-        places = []
-        for text in (item.name, *item.resolved):
-            if text not in known:
-                known[text] = strings.add(text, field)
-            places.append(known[text])
-            if known[text] == 0:
-                raise LdConfigError("a name of a filter cannot be the first text of the file", field=field)
+        places = [refer(text, field) for text in (item.name, *item.resolved)]
         strings.filters.append((places[0], strings.add(item.filtees, field), tuple(places[1:])))
     return strings
 

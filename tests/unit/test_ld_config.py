@@ -263,6 +263,16 @@ def test_object_cache_and_filters(layout: Layout) -> None:
     assert decode(data, object_cache=False) == replace(config, objects=None, filters=None)
 
 
+def test_a_reference_is_never_to_the_first_text() -> None:
+    """Because zero means that there is none: a text that would be there is stored once more."""
+    filters = (Filter("a", "b", ("a", "c")),)
+    config = replace(new(AMD64), filters=filters, environment=())
+    assert decode(encode(config)) == config
+    first = CachedObject("/a", 1, 0x10, 0, 0, "/a")
+    config = replace(config, objects=ObjectCache((), (0, 0), (first,), ()), filters=(Filter("/a", "b", ("/a",)),))
+    assert decode(encode(config)) == config
+
+
 # What is no file
 
 WHOLE = encode(
@@ -301,6 +311,9 @@ def patched(data: bytes, *changes: tuple[int, int]) -> bytes:
         (patched(WHOLE, (16 + 88, 0x7FFFFFFF)), "environment[0]", "outside"),
         (WHOLE[:-4], "environment[0]", "past the end"),
         (patched(CACHE, (16 + 16, 0)), "hash", "is absent, but objects is there"),
+        (patched(WHOLE, (16 + 24, 8)), "strings", "outside"),
+        (patched(WHOLE, (16 + 24, 1000)), "strings", "outside"),
+        (patched(CACHE, (16 + 92, 0)), "hash", "has no entries"),
         (patched(CACHE, (16 + 88, 0x40000000)), "hash", "outside"),
         (patched(CACHE, (16 + 92, 0x40000000)), "hash", "outside"),
         (patched(CACHE, (16 + 96, 9)), "hash", "object 9 does not exist"),
@@ -342,7 +355,6 @@ def test_what_contradicts_itself_is_refused(data: bytes, field: str | None, word
             replace(new(AMD64), objects=ObjectCache((), (0, 0), (CachedObject("a", 65536, 0, 0, 0),), ())),
             r"objects\[1\]: 65536 does not fit into 16 bits",
         ),
-        (replace(new(AMD64), filters=(Filter("a", "b"),)), r"filters\[0\]: a name of a filter cannot be the first"),
     ],
 )
 def test_values_that_no_file_can_hold(config: LdConfig, message: str) -> None:
