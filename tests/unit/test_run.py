@@ -413,3 +413,11 @@ def test_no_allocator_at_all_is_an_error_unless_the_route_is_system(monkeypatch:
     monkeypatch.setattr(runner.linux, "ALLOCATORS", {})
     with pytest.raises(CommandLineError, match="no allocator found"):
         runner.prepare("custom", [], {}, lambda text: None)
+
+
+def test_an_allocator_of_the_other_abi_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {bits: needs.allocator("mimalloc", bits) for bits in (32, 64)}
+    directories = [os.path.dirname(path) for path in right.values()]
+    monkeypatch.setattr(runner.linux, "_directories", lambda loader: directories)
+    for bits in (32, 64):
+        assert runner.linux.allocators(needs.loader(bits))["mimalloc"] == right[bits]
