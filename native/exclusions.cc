@@ -75,6 +75,9 @@ Name name_of(const char *text) {
   return name;
 }
 
+// Neither special in a pattern, nor a blank, nor the end of a line.
+bool is_ordinary(unsigned char byte) { return byte > ' ' && byte != '*' && byte != '?' && byte != '['; }
+
 // ---- A set of positions in the name, 0 to its length.
 
 class Positions {
@@ -107,6 +110,18 @@ class Positions {
       low = at + 1;
     }
     set_range(low, high);
+  }
+
+  // Moves a position that is the only one over the ordinary bytes at `data` that the name has as well; returns how many.
+  size_t advance_alone(const Name &name, const unsigned char *data, size_t size) {
+    if (low_ != high_) return 0;
+    const char *text = name.text + low_;
+    const size_t left = name.length - low_;
+    size_t count = 0;
+    while (count < size && count < left && data[count] == static_cast<unsigned char>(text[count]) && is_ordinary(data[count]))
+      ++count;
+    if (count > 0) set_only(low_ + count);
+    return count;
   }
 
   // Adds what can be reached over any number of bytes other than '/'.
@@ -221,6 +236,13 @@ class Pattern {
       here_.advance(name_, [byte](unsigned char c) { return c == byte; });
   }
 
+  // Takes, of ordinary bytes, as many as can be taken at once; returns how many.
+  size_t take_ordinary(const unsigned char *data, size_t size) {
+    const size_t count = in_bracket_ ? 0 : here_.advance_alone(name_, data, size);
+    if (count > 0) last_ = data[count - 1];
+    return count;
+  }
+
   // Whether nothing that may follow can make the pattern match.
   bool dead() const { return here_.empty() && !in_bracket_; }
 
@@ -256,6 +278,11 @@ class Lines {
       } else if (state_ == kBlank) {
         start(byte);
       } else {
+        const size_t count = state_ == kWord ? take_ordinary(data + i, size - i) : 0;
+        if (count > 0) {
+          i += count - 1;
+          continue;
+        }
         take(byte);
       }
     }
@@ -306,11 +333,22 @@ class Lines {
       if (state_ == kWord) end_word();
     } else {
       if (state_ == kGap) start_word();
-      if (word_length_ < sizeof word_) word_[word_length_] = static_cast<char>(byte);
-      if (word_length_ <= sizeof word_) ++word_length_;
+      remember(byte);
     }
     pattern_.take(byte);
     if (pattern_.dead() && !last_.matches && !second_.matches && !third_.matches) state_ = kRest;
+  }
+
+  // Most lines that are not skipped are plain names and paths: this does nothing that take(byte) would not, but faster.
+  size_t take_ordinary(const unsigned char *data, size_t size) {
+    const size_t count = pattern_.take_ordinary(data, size);
+    for (size_t i = 0; i < count && word_length_ <= sizeof word_; ++i) remember(data[i]);
+    return count;
+  }
+
+  void remember(unsigned char byte) {
+    if (word_length_ < sizeof word_) word_[word_length_] = static_cast<char>(byte);
+    if (word_length_ <= sizeof word_) ++word_length_;
   }
 
   void start_word() {
