@@ -161,10 +161,25 @@ void *heap_memalign_by_posix_memalign(size_t alignment, size_t size) {
   return error == 0 ? block : fail(error);
 }
 
+void *heap_aligned(size_t alignment, size_t size) {
+  void *block = heap_base.memalign(alignment, size);
+  if (block != nullptr && (reinterpret_cast<uintptr_t>(block) & (alignment - 1)) != 0) {
+    // mimalloc 2.0.9 takes its block of a power of two for aligned by nature, which from 256 on it is not.
+    heap_base.free(block);
+    if (size > SIZE_MAX - alignment) return fail(ENOMEM);
+    block = heap_base.memalign(alignment, size + alignment / 2);
+    if (block != nullptr && (reinterpret_cast<uintptr_t>(block) & (alignment - 1)) != 0) {
+      heap_base.free(block);
+      block = nullptr;
+    }
+  }
+  return block == nullptr ? fail(ENOMEM) : block;  // not every allocator says so itself
+}
+
 int heap_posix_memalign(void **block, size_t alignment, size_t size) {
   if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0) return EINVAL;
   const int saved = errno;  // the error is the result alone
-  void *fresh = heap_base.memalign(alignment, size);
+  void *fresh = heap_aligned(alignment, size);
   errno = saved;
   if (fresh == nullptr && size != 0) return ENOMEM;
   *block = fresh;
@@ -173,14 +188,14 @@ int heap_posix_memalign(void **block, size_t alignment, size_t size) {
 
 void *heap_aligned_alloc(size_t alignment, size_t size) {
   if (!is_power_of_two(alignment)) return fail(EINVAL);
-  return heap_base.memalign(alignment < sizeof(void *) ? sizeof(void *) : alignment, size);
+  return heap_aligned(alignment < sizeof(void *) ? sizeof(void *) : alignment, size);
 }
 
-void *heap_valloc(size_t size) { return heap_base.memalign(platform_page_size(), size); }
+void *heap_valloc(size_t size) { return heap_aligned(platform_page_size(), size); }
 
 void *heap_pvalloc(size_t size) {
   const size_t page = platform_page_size();
   if (size > SIZE_MAX - page) return fail(ENOMEM);
   const size_t rounded = size == 0 ? page : (size + page - 1) & ~(page - 1);
-  return heap_base.memalign(page, rounded);
+  return heap_aligned(page, rounded);
 }

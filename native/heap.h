@@ -48,6 +48,8 @@ extern HIDDEN Heap heap_base;
 void *heap_calloc(size_t count, size_t size);
 void *heap_memalign_by_aligned_alloc(size_t alignment, size_t size);
 void *heap_memalign_by_posix_memalign(size_t alignment, size_t size);
+// Checks what the allocator gives. Alignment: a power of two, a pointer's size at least.
+void *heap_aligned(size_t alignment, size_t size);
 int heap_posix_memalign(void **block, size_t alignment, size_t size);
 void *heap_aligned_alloc(size_t alignment, size_t size);
 void *heap_valloc(size_t size);

@@ -49,8 +49,7 @@ void *request(size_t size, size_t alignment) {
     void *block = heap_base.malloc(size);
     return block == nullptr && size == 0 ? heap_base.malloc(1) : block;
   }
-  void *block = heap_base.memalign(alignment < sizeof(void *) ? sizeof(void *) : alignment, size);
-  return block == nullptr && size == 0 ? heap_base.memalign(alignment < sizeof(void *) ? sizeof(void *) : alignment, 1) : block;
+  return heap_aligned(alignment < sizeof(void *) ? sizeof(void *) : alignment, size == 0 ? 1 : size);
 }
 
 // What the standard says for a failed request: call the new-handler and try again, as long as there is one; then throw.

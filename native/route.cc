@@ -157,7 +157,7 @@ void *custom_memalign(size_t alignment, size_t size) {
     if (power > SIZE_MAX / 4) return no_memory();
     power *= 2;
   }
-  return heap_base.memalign(power, size);
+  return heap_aligned(power, size);
 }
 
 // ---- Who is who.

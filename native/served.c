@@ -151,18 +151,22 @@ static const char *word_of(const char *function_name) {
   return function == NULL ? NULL : function();
 }
 
-int main(int argc, char **argv) {
-  char answer[128];
-  const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-  const char *separator = "";
-  size_t i;
+static void served_start(void) {
   void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   if (libc != NULL) *(void **)&glibc_report = dlsym(libc, "mallinfo2");
   *(void **)&jemalloc_control = find("mallctl");
   *(void **)&mimalloc_knows = find("mi_is_in_heap_region");
   *(void **)&mimalloc_owns = find("mi_check_owned");
   *(void **)&tcmalloc_ownership = find("MallocExtension_GetOwnership");
+}
 
+int main(int argc, char **argv) {
+  char answer[128];
+  const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+  const char *separator = "";
+  size_t i;
+
+  served_start();
   fputs("{\"program\": ", stdout);
   print_text(slash != NULL ? slash + 1 : argc > 0 ? argv[0] : NULL);
   printf(", \"bits\": %d, \"route\": ", (int)(sizeof(void *) * 8));

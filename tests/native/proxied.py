@@ -157,5 +157,5 @@ def run_under(
     )
     if expect is not None:
         assert result.returncode == expect, f"status {result.returncode}\n{result.stdout}\n{result.stderr}"
-    parsed = json.loads(result.stdout) if result.stdout.startswith("{") else None
+    parsed = json.loads(result.stdout) if result.stdout.startswith("{") and result.stdout.count("\n") == 1 else None
     return Outcome(result.returncode, result.stdout, result.stderr, parsed)

@@ -1,0 +1,6 @@
+// owner.h for C++ programs, as an object of its own.
+#include <errno.h>
+
+#include "owner.h"
+
+const char *owner_of_block(void *(*allocate)(size_t)) { return owner_of(allocate); }

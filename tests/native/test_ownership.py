@@ -1,0 +1,173 @@
+"""Who is the custom allocator, who is the system's, and what happens where malloc is not libmemproxy's to give."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxied import NATIVE, Installed, Outcome, allocators, both_abis
+
+Library = Callable[..., Installed]
+Served = Callable[..., dict[str, Any]]
+Run = Callable[..., Outcome]
+Compile = Callable[..., Path]
+
+
+def family(compile: Compile, bits: int, *flags: str) -> Path:
+    return compile("family.c", bits, f"-I{NATIVE}", *flags)
+
+
+# ---- Which object is the custom allocator
+
+
+@both_abis
+def test_allocator_in_our_own_directory_wins_over_one_right_behind(
+    library: Library, served: Served, bits: int, tmp_path: Path
+) -> None:
+    proxy = library(bits)
+    ours = proxy.path.parent / "libany-name.so"
+    shutil.copy(allocators(bits)["mimalloc"], ours)
+    report = served(bits, [proxy.path, allocators(bits)["jemalloc"], ours])
+    assert report["allocator"] == str(ours)
+    assert set(report["each"].values()) == {"mimalloc"}
+
+
+@both_abis
+def test_allocator_of_no_known_name_right_behind_us(library: Library, compile: Compile, run: Run, bits: int) -> None:
+    stub = compile("stub_allocator.c", bits, "-shared")
+    report = run([family(compile, bits)], [library(bits).path, stub]).json
+    assert set(report.values()) == {"stub"}, report
+
+
+@both_abis
+def test_unknown_allocator_further_behind_is_not_the_custom_one(
+    library: Library, compile: Compile, run: Run, bits: int
+) -> None:
+    stub = compile("stub_allocator.c", bits, "-shared")
+    between = compile("nothing_early.c", bits, "-shared")
+    report = run([family(compile, bits)], [library(bits).path, between, stub]).json
+    assert set(report.values()) == {"glibc"}, report
+
+
+@both_abis
+def test_known_allocator_further_behind_is_the_custom_one(
+    library: Library, compile: Compile, served: Served, bits: int
+) -> None:
+    between = compile("nothing_early.c", bits, "-shared")
+    for name in ("jemalloc", "mimalloc", "tcmalloc_minimal"):
+        report = served(bits, [library(bits).path, between, allocators(bits)[name]])
+        assert report["allocator"] == str(allocators(bits)[name])
+
+
+@both_abis
+def test_libc_preloaded_between_us_and_the_allocator(library: Library, served: Served, bits: int) -> None:
+    report = served(bits, [library(bits).path, "libc.so.6", allocators(bits)["jemalloc"]])
+    assert set(report["each"].values()) == {"jemalloc"}
+
+
+@both_abis
+@pytest.mark.parametrize("listed", [False, True])
+def test_of_two_allocators_one_serves_everything(
+    library: Library, compile: Compile, run: Run, bits: int, listed: bool
+) -> None:
+    proxy = library(bits)
+    if listed:
+        proxy.exclude("family")
+    # The first lacks what the second has.
+    preload = [proxy.path, allocators(bits)["jemalloc"], allocators(bits)["mimalloc"]]
+    report = run([family(compile, bits)], preload).json
+    assert set(report.values()) == {"glibc" if listed else "jemalloc"}, report
+
+
+# ---- Whose is the system's malloc
+
+
+@both_abis
+@pytest.mark.parametrize("listed", [False, True])
+def test_allocator_that_the_program_is_linked_with_is_its_system_allocator(
+    library: Library, compile: Compile, run: Run, bits: int, listed: bool
+) -> None:
+    own = compile("stub_allocator.c", bits, "-shared", "-DLENIENT", "-Wl,-soname,libown.so.1", name="libown.so.1")
+    program = family(compile, bits, "-Wl,--no-as-needed", str(own), f"-Wl,-rpath,{own.parent}")
+    proxy = library(bits)
+    if listed:
+        proxy.exclude("family")
+    alone = run([program], [proxy.path], environment={"MEMPROXY_DEBUG": "1"})
+    assert set(alone.json.values()) == {"stub"}, alone.json
+    assert f"route system, served by {own}" in alone.errors
+    with_jemalloc = run([program], [proxy.path, allocators(bits)["jemalloc"]]).json
+    assert set(with_jemalloc.values()) == {"stub" if listed else "jemalloc"}, with_jemalloc
+
+
+@both_abis
+def test_program_linked_with_a_known_allocator_has_it_as_its_own(
+    library: Library, compile: Compile, run: Run, bits: int
+) -> None:
+    jemalloc = allocators(bits)["jemalloc"]
+    program = compile(NATIVE / "served.c", bits, "-Wl,--no-as-needed", str(jemalloc))
+    report = run([program], [library(bits).path]).json
+    assert (report["route"], report["reason"], report["served_by"]) == ("system", "no-allocator", "jemalloc")
+    report = run([program], [library(bits).path, allocators(bits)["mimalloc"]]).json
+    assert (report["route"], report["served_by"]) == ("custom", "mimalloc")
+
+
+# ---- Malloc is not ours
+
+
+@both_abis
+@pytest.mark.parametrize("allocator", [None, "jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_program_with_its_own_malloc_keeps_it(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str | None
+) -> None:
+    program = compile("own_malloc.c", bits, f"-I{NATIVE}")
+    preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    report = run([program], preload).json
+    assert (report["route"], report["reason"]) == ("system", "not-owner")
+    for name in ("malloc", "strdup", "calloc", "operator new", "reallocarray", "reallocf"):
+        assert report[name] == "own", name
+    # As without us: from libc. Never from the custom allocator.
+    assert report["posix_memalign"] == report["valloc"] == "glibc"
+
+
+@both_abis
+def test_program_s_own_malloc_is_not_called_before_main(
+    library: Library, compile: Compile, run: Run, bits: int
+) -> None:
+    program = compile("own_malloc.c", bits, f"-I{NATIVE}", "-DCOUNT")
+    assert run([program], [library(bits).path]).output == "0 calls before main\n"
+
+
+@both_abis
+def test_program_with_its_own_memalign_has_it_under_every_name(
+    library: Library, compile: Compile, run: Run, bits: int
+) -> None:
+    program = compile("own_malloc.c", bits, f"-I{NATIVE}", "-DALIGNED")
+    report = run([program], [library(bits).path, allocators(bits)["mimalloc"]]).json
+    assert report["posix_memalign"] == report["valloc"] == "own"
+
+
+@both_abis
+@pytest.mark.parametrize("flag", ["-DPLAIN", "-DWITH_MEMALIGN"])
+@pytest.mark.parametrize("allocator", [None, "jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_another_interposer_ahead_gets_what_it_would_get_without_us(
+    library: Library, compile: Compile, served: Served, bits: int, flag: str, allocator: str | None
+) -> None:
+    tracer = compile("tracer.c", bits, "-shared", flag)
+    preload = [tracer, library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    report = served(bits, preload, environment={"MEMPROXY_ROUTE": "custom"})
+    assert (report["route"], report["reason"], report["allocator"]) == ("system", "not-owner", str(tracer))
+    assert set(report["each"].values()) == {"glibc"}, report
+
+
+@both_abis
+@pytest.mark.parametrize("allocator", ["jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_allocator_ahead_of_us_serves_also_what_it_lacks(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str
+) -> None:
+    preload = [allocators(bits)[allocator], library(bits).path]
+    # glibc's internal names are glibc's then, unless the allocator has them.
+    report = run([family(compile, bits, "-DNO_INTERNAL_NAMES")], preload).json
+    assert set(report.values()) == {allocator.split("_")[0]}, report
