@@ -212,7 +212,7 @@ class _Builder:
             f"--host={chain.host}",
             f"CC={chain.cc}",
             f"CXX={chain.cxx}",
-            f"LD={chain.linker}",
+            f"LD={self.compiler.lld}",
             "CFLAGS=-O2",
             "CXXFLAGS=-O2",
         ]

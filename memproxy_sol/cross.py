@@ -36,7 +36,6 @@ _VERSIONS = tuple(range(25, 12, -1))
 # --no-rosegment: one text and one data segment, as Sun's linker writes them, for which mmapobj(2) has its fast path.
 # eh-frame-hdr: with it the unwinder of a C++ program finds our operator new, through which its exceptions pass.
 # norelro, nognustack: program headers that Solaris does not know. It passes over them; without them there is no doubt.
-# Ours come last and so win, against configure's -z noexecstack for one.
 # max-page-size: as Sun's linker for x86. An ld.so.1 that finds a whole object in its first look at the file keeps that
 # look as the mapping; a distance of 64 KiB between text and data rules this out.
 # sysv: ld.so.1 of Solaris 10 and of illumos knows no other hash table.
@@ -46,11 +45,16 @@ _LINK_FLAGS = (
     "--eh-frame-hdr",
     "--no-rosegment",
     "--strip-all",
-    "-z norelro",
-    "-z nognustack",
-    "-z max-page-size=0x10000",
-    "-z text",
-    "-z defs",
+    "-z",
+    "norelro",
+    "-z",
+    "nognustack",
+    "-z",
+    "max-page-size=0x10000",
+    "-z",
+    "text",
+    "-z",
+    "defs",
 )
 
 
@@ -84,7 +88,7 @@ class Toolchain:
     """Commands that compile and link for one ABI, made in a scratch directory that belongs to the caller."""
 
     def __init__(self, directory: Path, bits: int, compiler: Compiler, runner: tools.Runner, sysroot: Path) -> None:
-        """Write the stand-in for libc.so.1 and the linker's front into `directory`. Raises BuildError."""
+        """Write the stand-in for libc.so.1 and the compilers' fronts into `directory`. Raises BuildError."""
         self.sysroot = sysroot
         self.bits = bits
         self.host = f"{CPU[bits]}-pc-{RELEASE}"
@@ -93,27 +97,18 @@ class Toolchain:
         self.runner = runner
         directory.mkdir(parents=True, exist_ok=True)
         self._make_libc()
-        self.linker = self._script("ld", self._linker_front())
-        self.cc = self._script("clang", self._compiler_front(compiler.clang))
-        self.cxx = self._script("clang++", self._compiler_front(compiler.clangxx))
+        self.cc = self._script("clang", compiler.clang)
+        self.cxx = self._script("clang++", compiler.clangxx)
 
-    def _script(self, name: str, text: str) -> str:
-        path = self.directory / name
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
-        path.chmod(0o755)
-        return str(path)
-
-    def _compiler_front(self, program: str) -> str:
-        """A shell script that `configure` takes for the compiler."""
+    def _script(self, name: str, program: str) -> str:
+        """A shell script that `configure` takes for a compiler of Solaris; see driver.sh."""
         flags = [
             f"--target={self.host}",
             f"-march={BASE_CPU[self.bits]}",
             "-nostdlibinc",
             "-isystem",
             str(self.sysroot / "include"),
-            "-nostdlib",
-            f"--ld-path={self.linker}",
-            # Compiling leaves the linker's flags unused and the reverse; configure takes a warning for a refusal.
+            # configure takes a warning for a refusal.
             "-Wno-unused-command-line-argument",
             # What distributions switch on, and what needs libgcc or leaves a note for GNU's loader:
             "-fno-stack-protector",
@@ -121,7 +116,16 @@ class Toolchain:
             # A scratch directory's name must not get into the library by way of __FILE__.
             f"-ffile-prefix-map={self.directory.parent}=.",
         ]
-        return f"#!/bin/sh\nexec {shlex.join([program, *flags])} \"$@\"\n"
+        # Ours come last and so win, against configure's -z noexecstack for one.
+        text = f"""#!/bin/sh
+compiler() {{ {shlex.join([program, *flags])} "$@"; }}
+linker() {{ {shlex.quote(self.compiler.lld)} "$@" {shlex.join([*_LINK_FLAGS, str(self.directory / "libc.so")])}; }}
+. {shlex.quote(str(self.sysroot / "driver.sh"))}
+"""
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        path.chmod(0o755)
+        return str(path)
 
     def _make_libc(self) -> None:
         symbols = libc_stub.read_symbols(self.sysroot / "libc-symbols.tsv", self.bits)
@@ -134,26 +138,6 @@ class Toolchain:
         link += [f"--version-script={script}", "-o", str(stub), f"{source}.o"]
         self.runner.run(what, assemble, cwd=self.directory, seconds=_COMPILE_SECONDS)
         self.runner.run(f"{what}, linked", link, cwd=self.directory, seconds=_COMPILE_SECONDS)
-
-    def _linker_front(self) -> str:
-        """A shell script that compilers take for the linker."""
-        flags = " ".join(_LINK_FLAGS)
-        return f"""#!/bin/sh
-# ld.lld for Solaris x86: drops what a compiler driver means for another linker or library, and adds our flags and libc.
-[ $# -eq 1 ] && exec {shlex.quote(self.compiler.lld)} "$@"
-skip=
-for argument do
-    shift
-    if [ -n "$skip" ]; then skip=; continue; fi
-    case $argument in
-    -C | -lc | -lm | -lgcc | -lgcc_s | -lgcc_eh | -lstdc++ | -lc++ | -lssp | -lssp_nonshared | -lpthread | -ldl) ;;
-    -L/usr/* | -L/lib* | */crt*.o | */values-*.o) ;;
-    -m | -Y) skip=yes ;;
-    *) set -- "$@" "$argument" ;;
-    esac
-done
-exec {shlex.quote(self.compiler.lld)} "$@" {flags} {shlex.quote(str(self.directory / "libc.so"))}
-"""
 
     def shared(self, sources: Iterable[Path], output: Path, soname: str, flags: Sequence[str] = ()) -> None:
         """Compile C and C++ `sources` and link them as the shared object `output`. Raises BuildError."""
