@@ -41,7 +41,6 @@ _BUILT_ENDS = (".o", ".lo", ".la", ".so", ".a", ".trs", ".log", ".pyc", "~")
 # What autoreconf leaves: copied, since a wheel has it and a machine without autoconf needs it, but no source.
 _GENERATED = {"configure", "Makefile.in", "aclocal.m4", "config.h.in", "build-aux", "m4", "compile", "config.guess"}
 _GENERATED |= {"config.sub", "depcomp", "install-sh", "ltmain.sh", "missing", "test-driver", "ar-lib"}
-_BY_AUTORECONF = ("configure.ac", "Makefile.am")
 
 _SAME_FOR_ALL = ("--prefix=/usr/local", "--libdir=/usr/local/lib", "--sysconfdir=/etc", "--disable-static")
 
@@ -144,12 +143,11 @@ def _copy_sources(directory: Path, to: Path) -> bool:
             (to / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, to / relative)
             shutil.copymode(path, to / relative)
-    inputs = [directory / name for name in _BY_AUTORECONF]
     outputs = [directory / name for name in ("configure", "Makefile.in")]
-    try:
-        ready = max(os.path.getmtime(path) for path in inputs) <= min(os.path.getmtime(path) for path in outputs)
-    except OSError:
-        ready = False
+    ready = all(path.is_file() for path in outputs)
+    if ready and not resources.installed(directory):
+        newest = max(os.path.getmtime(directory / name) for name in ("configure.ac", "Makefile.am"))
+        ready = newest <= min(os.path.getmtime(path) for path in outputs)
     order = {"aclocal.m4": 1, "config.h.in": 3, "configure": 2, "Makefile.in": 3}
     for path in to.rglob("*"):
         if path.is_file():

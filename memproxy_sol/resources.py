@@ -23,6 +23,11 @@ def native_sources() -> Path:
     return _directory("native")
 
 
+def installed(directory: Path) -> bool:
+    """Whether `directory` lies in the installed package; then the times of its files say nothing about their order."""
+    return _PACKAGE in directory.parents
+
+
 def solaris_sysroot() -> Path:
     """The directory with `include/` and `libc-symbols.tsv`, for objects that Solaris loads; HostError if absent."""
     return native_sources() / "sysroot" / "solaris"
