@@ -41,12 +41,19 @@ bool platform_secure() { return getauxval(AT_SECURE) != 0; }
 
 bool platform_started() { return environ != nullptr; }
 
+// The message about a name that does not exist is not left for the program's next dlerror.
+static void *find(void *handle, const char *name) {
+  void *address = dlsym(handle, name);
+  if (address == nullptr) dlerror();
+  return address;
+}
+
 void *platform_libc_function(const char *name) {
   // A handle on libc would search its dependencies too, but those, ld.so alone, have no other malloc to offer.
   void *libc = dlopen(kPlatformLibc, RTLD_LAZY | RTLD_NOLOAD);
-  return libc == nullptr ? nullptr : dlsym(libc, name);
+  return libc == nullptr ? nullptr : find(libc, name);
 }
 
-void *platform_public_function(const char *name) { return dlsym(RTLD_DEFAULT, name); }
+void *platform_public_function(const char *name) { return find(RTLD_DEFAULT, name); }
 
 #endif

@@ -17,13 +17,20 @@ bool platform_secure() { return issetugid() != 0; }
 // ld.so.1 sets `environ` from the initial stack before it runs any initialiser.
 bool platform_started() { return true; }
 
+// The message about a name that does not exist is not left for the program's next dlerror.
+static void *find(void *handle, const char *name) {
+  void *address = dlsym(handle, name);
+  if (address == nullptr) dlerror();
+  return address;
+}
+
 void *platform_libc_function(const char *name) {
   // By its bare name, since another variant may be mounted over the file. RTLD_FIRST: this object alone, no lazy loading.
   void *libc = dlopen(kPlatformLibc, RTLD_LAZY | RTLD_NOLOAD | RTLD_FIRST);
-  return libc == nullptr ? nullptr : dlsym(libc, name);
+  return libc == nullptr ? nullptr : find(libc, name);
 }
 
 // RTLD_DEFAULT would load every lazy dependency of the program in search of a name that does not exist.
-void *platform_public_function(const char *name) { return dlsym(RTLD_PROBE, name); }
+void *platform_public_function(const char *name) { return find(RTLD_PROBE, name); }
 
 #endif

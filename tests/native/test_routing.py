@@ -171,6 +171,23 @@ def test_debug_says_route_and_reason_in_one_line(library: Library, compile: Comp
         assert run([program], [proxy.path, jemalloc], environment={"MEMPROXY_DEBUG": other}).errors == ""
 
 
+@both_abis
+@pytest.mark.parametrize("listed", [False, True])
+def test_record_says_what_the_functions_say(
+    library: Library, compile: Compile, run: Run, bits: int, listed: bool
+) -> None:
+    proxy = library(bits)
+    if listed:
+        proxy.exclude("# comment", "", "tell_route")
+    preload = [proxy.path, allocators(bits)["jemalloc"]]
+    output = run([compile("tell_route.c", bits, f"-I{NATIVE}"), "record"], preload).output.splitlines()
+    assert output[0] == ("system list" if listed else "custom default")
+    magic, version, size_is_right, state, route, reason, line, path = output[1].split()
+    assert (magic, version, size_is_right, state) == ("memproxy", "1", "1", "2")
+    assert (route, reason, line) == (("0", "2", "3") if listed else ("1", "1", "0"))
+    assert Path(path).name == ("libc.so.6" if listed else "libjemalloc.so.2")
+
+
 @pytest.fixture
 def public_directory() -> Iterator[Path]:
     """A directory that every user can search, which the test's own one is not."""
