@@ -19,9 +19,9 @@ from memproxy_sol.errors import CommandLineError
 from tests import needs
 
 pytestmark = [
-    pytest.mark.xdist_group("run"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="starts Linux processes"),
 ]
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
