@@ -126,6 +126,16 @@ def test_mapped_ends_with_the_page(layout: Layout, page: int) -> None:
     assert preloads.loader_verdict(bytes(data), layout) == "crash"
 
 
+def test_mapped_reads_zeros_behind_a_header_that_is_cut() -> None:
+    """crle compares the size of the whole file with that of the header alone (reference "crle", section 3.7)."""
+    whole = encode(replace(new(AMD64), dlflags=3))
+    with pytest.raises(LdConfigError, match="within its header"):
+        decode(whole[:88])
+    assert decode(whole[:88], mapped=True) == decode(whole)
+    with pytest.raises(LdConfigError, match="within its header"):
+        decode(whole[:87], mapped=True)
+
+
 def test_a_text_that_fills_the_last_page_has_no_end() -> None:
     data = encode(replace(new(AMD64), library_path=("/" + "a" * 5000,)))
     assert data[4096:] != b""
@@ -543,6 +553,12 @@ def test_json_keys() -> None:
 def test_json_machine(layout: Layout, machine: str) -> None:
     assert to_json(new(layout))["machine"] == machine
     assert from_json({}, layout) == new(layout)
+
+
+def test_json_of_an_empty_path_in_either_spelling() -> None:
+    empty = replace(new(AMD64), library_path=())
+    assert decode(encode(empty)) == empty
+    assert from_json({"library_path": []}, AMD64) == from_json({"library_path": [""]}, AMD64) == empty
 
 
 @pytest.mark.parametrize(

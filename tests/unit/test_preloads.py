@@ -164,6 +164,11 @@ def test_a_trusted_directory_with_a_slash_at_its_end_trusts_nothing() -> None:
     assert effective(value, X86, secure=True).tried == ()
 
 
+def test_the_directory_of_a_file_in_the_root() -> None:
+    value = config(define("LD_PRELOAD=/x.so"), trusted_directories=("/",))
+    assert effective(value, X86, secure=True).tried == ("/x.so",)
+
+
 def test_permanent_switch_has_the_last_word() -> None:
     value = config(define("LD_BIND_NOW=", True))
     assert effective(value, X86, ["LD_BIND_NOW=1"]).switches == frozenset()
