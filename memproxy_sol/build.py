@@ -37,7 +37,7 @@ _BUILT = {
     ".deps",
     ".libs",
 }
-_BUILT_ENDS = (".o", ".lo", ".la", ".so", ".a", ".trs", ".log", ".pyc", "~")
+_BUILT_ENDS = (".o", ".lo", ".la", ".so", ".a", ".map", ".trs", ".log", ".pyc", "~")
 # What autoreconf leaves: copied, since a wheel has it and a machine without autoconf needs it, but no source.
 _GENERATED = {"configure", "Makefile.in", "aclocal.m4", "config.h.in", "build-aux", "m4", "compile", "config.guess"}
 _GENERATED |= {"config.sub", "depcomp", "install-sh", "ltmain.sh", "missing", "test-driver", "ar-lib"}

@@ -154,14 +154,13 @@ class _Reader:
         self.headers = self._program_headers()
         self.loads = [header for header in self.headers if header["p_type"] == PT_LOAD]
         dynamic = self._dynamic()
-        single: dict[int, int] = {}
-        for tag, value in dynamic:
-            single.setdefault(tag, value)
-        self._load_strings(single)
-        by_index: dict[int, tuple[str, str | None]] = {}
-        versions_defined = self._versions_defined(single, by_index)
-        versions_needed = self._versions_needed(single, by_index)
-        defined, imports = self._symbols(single, by_index, versions_defined)
+        self.tags = dict(dynamic)  # of a tag that stands twice loaders take the last
+        self._load_strings()
+        self.version_entries = 0
+        self.version_of: dict[int, tuple[str, str | None]] = {}
+        versions_defined = self._versions_defined()
+        versions_needed = self._versions_needed()
+        defined, imports = self._symbols(versions_defined)
         return Library(
             path=self.where,
             bits=self.bits,
@@ -170,23 +169,25 @@ class _Reader:
             os_abi=ident[7],
             kind=KINDS.get(kind, f"type {kind}"),
             interpreter=self._interpreter(),
-            soname=self._optional_name(single, DT_SONAME),
+            soname=self._optional_name(DT_SONAME),
             needed=tuple(self.name(value) for tag, value in dynamic if tag == DT_NEEDED),
-            rpath=self._optional_name(single, DT_RPATH),
-            runpath=self._optional_name(single, DT_RUNPATH),
+            rpath=self._optional_name(DT_RPATH),
+            runpath=self._optional_name(DT_RUNPATH),
             defined=defined,
             imports=imports,
             exports=frozenset(symbol.name for symbol in defined),
             versions_needed=versions_needed,
             versions_defined=versions_defined,
-            text_relocations=DT_TEXTREL in single or bool(single.get(DT_FLAGS, 0) & DF_TEXTREL),
+            text_relocations=DT_TEXTREL in self.tags or bool(self.tags.get(DT_FLAGS, 0) & DF_TEXTREL),
             tls=any(header["p_type"] == PT_TLS for header in self.headers),
             writable_and_executable=any(header["p_flags"] & (PF_W | PF_X) == PF_W | PF_X for header in self.loads),
-            hash_styles=frozenset(style for style, tag in (("sysv", DT_HASH), ("gnu", DT_GNU_HASH)) if tag in single),
+            hash_styles=frozenset(
+                style for style, tag in (("sysv", DT_HASH), ("gnu", DT_GNU_HASH)) if tag in self.tags
+            ),
             notes=self._notes(),
             segments=frozenset(header["p_type"] for header in self.headers),
             dynamic=tuple(dynamic),
-            flags_1=single.get(DT_FLAGS_1, 0),
+            flags_1=self.tags.get(DT_FLAGS_1, 0),
         )
 
     # -- the file as bytes
@@ -285,11 +286,11 @@ class _Reader:
                 entries.append((tag, value))
         return entries
 
-    def _load_strings(self, single: dict[int, int]) -> None:
+    def _load_strings(self) -> None:
         self.strings = b""
-        if DT_STRTAB in single:
+        if DT_STRTAB in self.tags:
             what = "the dynamic string table"
-            self.strings = self._bytes(self._offset(single[DT_STRTAB], what), single.get(DT_STRSZ, 0), what)
+            self.strings = self._bytes(self._offset(self.tags[DT_STRTAB], what), self.tags.get(DT_STRSZ, 0), what)
         self.names: dict[int, str] = {}
         self.names_left = 8 * len(self.strings) + _NAME_SLACK
 
@@ -307,8 +308,8 @@ class _Reader:
         text = self.names[offset] = _text(self.strings[offset:end])
         return text
 
-    def _optional_name(self, single: dict[int, int], tag: int) -> str | None:
-        return self.name(single[tag]) if tag in single else None
+    def _optional_name(self, tag: int) -> str | None:
+        return self.name(self.tags[tag]) if tag in self.tags else None
 
     # -- versions
 
@@ -326,47 +327,44 @@ class _Reader:
             start += entry[next_field]
         return entries
 
-    def _versions_defined(self, single: dict[int, int], by_index: dict[int, tuple[str, str | None]]) -> tuple[str, ...]:
-        self.version_entries = 0
+    def _versions_defined(self) -> tuple[str, ...]:
         versions: list[str] = []
-        if DT_VERDEF in single:
+        if DT_VERDEF in self.tags:
             what = "a version definition"
-            start = self._offset(single[DT_VERDEF], what)
-            count = single.get(DT_VERDEFNUM, 0)
+            start = self._offset(self.tags[DT_VERDEF], what)
+            count = self.tags.get(DT_VERDEFNUM, 0)
             for offset, entry in self._chain(self.structs.Elf_Verdef, start, count, "vd_next", what):
                 own = self._parse(self.structs.Elf_Verdaux, offset + entry["vd_aux"], what)
                 if not entry["vd_flags"] & _VER_FLG_BASE:
                     versions.append(self.name(own["vda_name"]))
-                    by_index[entry["vd_ndx"]] = (versions[-1], None)
+                    self.version_of[entry["vd_ndx"]] = (versions[-1], None)
         return tuple(versions)
 
-    def _versions_needed(
-        self, single: dict[int, int], by_index: dict[int, tuple[str, str | None]]
-    ) -> tuple[tuple[str, str], ...]:
+    def _versions_needed(self) -> tuple[tuple[str, str], ...]:
         versions: list[tuple[str, str]] = []
-        if DT_VERNEED in single:
+        if DT_VERNEED in self.tags:
             what = "a version requirement"
-            start = self._offset(single[DT_VERNEED], what)
-            count = single.get(DT_VERNEEDNUM, 0)
+            start = self._offset(self.tags[DT_VERNEED], what)
+            count = self.tags.get(DT_VERNEEDNUM, 0)
             for offset, entry in self._chain(self.structs.Elf_Verneed, start, count, "vn_next", what):
                 library = self.name(entry["vn_file"])
                 first = offset + entry["vn_aux"]
                 for _, item in self._chain(self.structs.Elf_Vernaux, first, entry["vn_cnt"], "vna_next", what):
                     version = self.name(item["vna_name"])
                     versions.append((library, version))
-                    by_index[item["vna_other"] & 0x7FFF] = (version, library)
+                    self.version_of[item["vna_other"] & 0x7FFF] = (version, library)
         return tuple(versions)
 
     # -- symbols
 
-    def _symbol_count(self, single: dict[int, int]) -> int:
-        if DT_HASH in single:
+    def _symbol_count(self) -> int:
+        if DT_HASH in self.tags:
             what = "the hash table"
-            return self._word(self._offset(single[DT_HASH], what) + 4, what)
-        if DT_GNU_HASH not in single:
+            return self._word(self._offset(self.tags[DT_HASH], what) + 4, what)
+        if DT_GNU_HASH not in self.tags:
             return 0
         what = "the GNU hash table"
-        start = self._offset(single[DT_GNU_HASH], what)
+        start = self._offset(self.tags[DT_GNU_HASH], what)
         bucket_count, first, bloom_words, _ = struct.unpack(self.order + "4I", self._bytes(start, 16, what))
         buckets = start + 16 + bloom_words * (self.bits // 8)
         data = self._bytes(buckets, 4 * bucket_count, what)
@@ -380,23 +378,20 @@ class _Reader:
                 break
         return int(last) + 1
 
-    def _symbols(
-        self,
-        single: dict[int, int],
-        by_index: dict[int, tuple[str, str | None]],
-        versions_defined: tuple[str, ...],
-    ) -> tuple[tuple[Symbol, ...], tuple[Symbol, ...]]:
-        if DT_SYMTAB not in single:
+    def _symbols(self, versions_defined: tuple[str, ...]) -> tuple[tuple[Symbol, ...], tuple[Symbol, ...]]:
+        if DT_SYMTAB not in self.tags:
             return (), ()
-        count = self._symbol_count(single)
+        count = self._symbol_count()
         if count > _MOST_SYMBOLS:
             raise self.fail(f"more than {_MOST_SYMBOLS} dynamic symbols")
         entry = struct.Struct(self.order + ("IIIBBH" if self.bits == 32 else "IBBHQQ"))
         what = "the dynamic symbol table"
-        table = self._bytes(self._offset(single[DT_SYMTAB], what), count * entry.size, what)
+        table = self._bytes(self._offset(self.tags[DT_SYMTAB], what), count * entry.size, what)
         versions: tuple[int, ...] = (1,) * count
-        if DT_VERSYM in single:
-            data = self._bytes(self._offset(single[DT_VERSYM], "the symbol versions"), 2 * count, "the symbol versions")
+        if DT_VERSYM in self.tags:
+            data = self._bytes(
+                self._offset(self.tags[DT_VERSYM], "the symbol versions"), 2 * count, "the symbol versions"
+            )
             versions = struct.unpack(f"{self.order}{count}H", data)
         defined: list[Symbol] = []
         imports: list[Symbol] = []
@@ -407,7 +402,7 @@ class _Reader:
             name = self.name(name_at) if name_at else ""
             if not name or info >> 4 == _STB_LOCAL or other & 3 in _HIDDEN:
                 continue
-            version, library = by_index.get(version_index & 0x7FFF, (None, None))
+            version, library = self.version_of.get(version_index & 0x7FFF, (None, None))
             symbol = Symbol(name, version, library, info >> 4 == _STB_WEAK)
             if section == 0:
                 imports.append(symbol)

@@ -205,7 +205,7 @@ def test_code_for_any_cpu_without_thread_registers(subject: Path, name: str, bit
 @subjects
 def test_nothing_of_the_building_machine_is_in_it(subject: Path, name: str, bits: int) -> None:
     data = subject.read_bytes()
-    for trace in (b"/tmp", b"memproxy-sol-", b"sysroot", b"/home", b"/root", str(NATIVE).encode()):
+    for trace in (b"/tmp", b"memproxy-sol-", b"sysroot", str(Path.home()).encode(), str(NATIVE).encode()):
         assert trace not in data
     assert subject.stat().st_mode & 0o7777 == 0o755
 

@@ -1,4 +1,4 @@
-"""build.py, its cache and how it runs its tools, with sources that build in a second; tests/native has the real ones."""
+"""build.py, its cache and how it runs its tools, with sources that build in a second (see also tests/native)."""
 
 from __future__ import annotations
 
