@@ -7,10 +7,13 @@ another generation. Standard library only: the boot-time verification imports th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 LIBRARY = "libmemproxy.so"
+PLACE = re.compile(r"(?:/[^/:\s]+)*/lib/memproxy/[0-9a-f]{16}")
+"""What the directory of a generation looks like; nothing else is ever removed as one."""
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 

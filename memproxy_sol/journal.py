@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,9 +90,12 @@ def locked(root: Root) -> Iterator[None]:
 
 def history(root: Root) -> tuple[Change, ...]:
     """All changes of the host, oldest first. HostError for a journal whose first line is damaged."""
-    names = [name for name in root.names(CHANGES) if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()]
-    changes = (_read(root, f"{CHANGES}/{name}", int(name[: -len(_SUFFIX)])) for name in names)
+    changes = (_read(root, f"{CHANGES}/{number:06d}{_SUFFIX}", number) for number in _numbers(root))
     return tuple(change for change in changes if change is not None)
+
+
+def _numbers(root: Root) -> list[int]:
+    return [int(name[:6]) for name in root.names(CHANGES) if re.fullmatch(r"[0-9]{6}\.jsonl", name)]
 
 
 def unfinished(root: Root) -> Change | None:
@@ -143,7 +147,7 @@ def _apply(
     sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
     steps = [step for step in steps if not (isinstance(step, MakeDirectory) and step.path in directories)]
-    number = max([change.number for change in history(root)], default=0) + 1
+    number = max(_numbers(root), default=0) + 1
     change = Change(number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup))
     path = f"{CHANGES}/{number:06d}{_SUFFIX}"
     _open(root, change, path)

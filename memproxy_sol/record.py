@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from memproxy_sol import generation
 from memproxy_sol.abi import MACHINES
 from memproxy_sol.errors import HostError
 from memproxy_sol.root import FileState, Root
@@ -91,6 +92,9 @@ def decode(data: bytes) -> Record:
             )
         if checksum != digest(_canonical(body)):
             raise ValueError("the checksum does not fit")
+        strange = [name for name in body["generations"] if not generation.PLACE.fullmatch(name) or ".." in name]
+        if strange:
+            raise ValueError(f"{strange[0]!r} is no place for a generation")
         if body["machine"] not in MACHINES:
             raise ValueError(f"unknown machine {body['machine']!r}")
         return Record(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Union
 
-from memproxy_sol.generation import Generation
+from memproxy_sol.generation import PLACE, Generation
 from memproxy_sol.record import digest, file_from_json, file_to_json
 from memproxy_sol.root import FileState
 
@@ -94,6 +94,8 @@ def from_json(value: dict[str, Any]) -> Step:
     kind, path = value["do"], str(value["path"])
     if kind == "make-directory":
         return MakeDirectory(path, int(value["mode"], 8))
+    if kind in ("place-generation", "remove-generation") and (not PLACE.fullmatch(path) or ".." in path):
+        raise ValueError(f"{path!r} is no place for a generation")
     if kind == "place-generation":
         return PlaceGeneration(path, {str(n): str(d) for n, d in value["digests"].items()})
     if kind == "remove-generation":

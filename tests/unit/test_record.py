@@ -11,14 +11,18 @@ from memproxy_sol.errors import HostError
 from memproxy_sol.record import AbiRecord, Record
 from memproxy_sol.root import FileState
 
+GENERATION = "/usr/local/lib/memproxy/0123456789abcdef"
+FORMER = FileState(b"\0\xff", 0o644, 0, 3)
 FULL = Record(
     release="illumos",
     machine="x86",
     abis={
-        32: AbiRecord("/g", ("libmemproxy.so",), False, True, ("/opt",), "ab", None),
-        64: AbiRecord("/g", ("a", "b"), True, False, (), "cd", FileState(b"\0\xff", 0o644, 0, 3), ("libumem.so.1",)),
+        32: AbiRecord(GENERATION, ("libmemproxy.so",), False, True, ("/opt",), "ab", None),
+        64: AbiRecord(
+            GENERATION, ("a", "b"), True, False, (), "cd", FileState(b"\0\xff", 0o644, 0, 3), ("libumem.so.1",)
+        ),
     },
-    generations={"/g": {"64/b": "1", "a": "2"}},
+    generations={GENERATION: {"64/b": "1", "a": "2"}},
     files={"/etc/memproxy.conf": "x", "/odd/\udcff": "y"},
     directories=("/usr", "/usr/local"),
 )
@@ -64,3 +68,9 @@ def test_foreign_json_is_told(data: bytes) -> None:
 def test_a_newer_format_is_told() -> None:
     with pytest.raises(HostError, match="format 2, this program knows 1"):
         record.decode(b'{"sha256": "", "format": 2}')
+
+
+@pytest.mark.parametrize("place", ["/usr", "/lib/memproxy/..", "/usr/local/lib/memproxy/0123456789abcdef/x", ""])
+def test_nothing_but_a_generation_is_taken_for_one(place: str) -> None:
+    with pytest.raises(HostError, match="is no place for a generation"):
+        record.decode(record.encode(Record(machine="x86", generations={place: {}})))

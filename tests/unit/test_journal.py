@@ -1,0 +1,103 @@
+"""The journal on disk: torn and damaged lines, and what is never done on their word."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+
+from memproxy_sol import journal
+from memproxy_sol.errors import HostError
+from memproxy_sol.root import FileState, Root
+from memproxy_sol.steps import MakeDirectory, ReplaceFile
+
+FILE = FileState(b"new", 0o644, 0, 0)
+
+
+@pytest.fixture()
+def top(tmp_path: Path) -> Path:
+    path = tmp_path / "top"
+    path.mkdir(mode=0o755)
+    return path
+
+
+def applied(top: Path, name: str = "/f") -> None:
+    journal.apply(Root(str(top)), "install", "now", [ReplaceFile(name, None, FILE, "a file")])
+
+
+def lines(*values: object) -> bytes:
+    texts = [json.dumps(value).encode() for value in values]
+    return b"".join(b"%08x %s\n" % (zlib.crc32(text), text) for text in texts)
+
+
+def test_a_change_is_on_disk_with_its_steps(top: Path) -> None:
+    applied(top)
+    (change,) = journal.history(Root(str(top)))
+    assert (change.number, change.what, change.state, change.begun) == (1, "install", "complete", 1)
+    assert change.steps == (ReplaceFile("/f", None, FILE, "a file"),)
+    assert change.directories == ("/var", "/var/opt", "/var/opt/memproxy", "/var/opt/memproxy/changes")
+    applied(top, "/g")
+    assert [change.number for change in journal.history(Root(str(top)))] == [1, 2]
+    assert journal.unfinished(Root(str(top))) is None
+
+
+def test_every_truncation_of_a_journal_is_understood(top: Path) -> None:
+    applied(top)
+    path = top / "var/opt/memproxy/changes/000001.jsonl"
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        change = journal.unfinished(Root(str(top)))
+        first, begin, _ = whole.split(b"\n", 2)
+        if length < len(first):
+            assert change is None, "nothing had been done"
+        elif length < len(whole) - 1:
+            assert change is not None
+            assert change.begun == int(length >= len(first) + 1 + len(begin))
+
+
+def test_a_torn_journal_does_not_swallow_the_next_change(top: Path) -> None:
+    applied(top)
+    (top / "var/opt/memproxy/changes/000002.jsonl").write_bytes(b"0badc0de {")
+    applied(top, "/g")
+    assert [change.number for change in journal.history(Root(str(top)))] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {},
+        [],
+        {"change": 1, "what": "x", "started": "", "steps": 5, "directories": [], "leave_nothing": False, "cleanup": []},
+        {
+            "change": 1,
+            "what": "install",
+            "started": "",
+            "steps": [{"do": "place-generation", "path": "/usr", "digests": {}}],
+            "directories": [],
+            "leave_nothing": False,
+            "cleanup": [],
+        },
+    ],
+)
+def test_a_foreign_journal_is_told_and_nothing_is_done_on_its_word(top: Path, first: object) -> None:
+    applied(top)
+    (top / "usr").mkdir()
+    (top / "var/opt/memproxy/changes/000001.jsonl").write_bytes(lines(first, {"begin": 0}))
+    with pytest.raises(HostError, match="is damaged"):
+        journal.unfinished(Root(str(top)))
+    assert (top / "usr").is_dir()
+
+
+def test_a_file_that_somebody_changed_meanwhile_is_left_alone_by_undo(top: Path) -> None:
+    steps = [MakeDirectory("/d"), ReplaceFile("/d/f", None, FILE, "a file")]
+    journal.apply(Root(str(top)), "install", "now", steps)
+    path = top / "var/opt/memproxy/changes/000001.jsonl"
+    path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:3]) + b"\n")  # as if killed before it was complete
+    (top / "d/f").write_bytes(b"somebody's")
+    change = journal.unfinished(Root(str(top)))
+    assert change is not None
+    journal.recover(Root(str(top)), change)
+    assert (top / "d/f").read_bytes() == b"somebody's"
