@@ -62,7 +62,7 @@ static void fill(struct set *set) {
     set->sizes[i] = size;
     free(malloc(33));
   }
-  if (calloc(SIZE_MAX / 8, 16) != NULL) complain("calloc overflow", 0);
+  if (calloc(SIZE_MAX / 16 + 2, 16) != NULL) complain("calloc overflow", 0);
   if ((set->blocks[0] = realloc(set->blocks[0], 0)) != NULL) complain("realloc(p, 0)", 0);
   free(NULL);
 }

@@ -54,7 +54,7 @@ int main(void) {
   REQUIRE(realloc(block, huge) == NULL && errno == ENOMEM);
   REQUIRE(strcmp(block, "contents") == 0);
   errno = 0;
-  REQUIRE(reallocarray(block, SIZE_MAX / 2, 3) == NULL && errno == ENOMEM);
+  REQUIRE(reallocarray(block, SIZE_MAX / 4 + 2, 4) == NULL && errno == ENOMEM);
   REQUIRE(strcmp(block, "contents") == 0);
   errno = 0;
   REQUIRE(memalign(64, huge) == NULL && errno == ENOMEM);
@@ -111,10 +111,10 @@ int main(void) {
   memset(block, 'y', 100);
   REQUIRE((block = recallocarray(block, 10, 20, 10)) != NULL && block[99] == 'y' && zeroed(block + 100, 100));
   errno = 0;
-  REQUIRE(recallocarray(block, 20, SIZE_MAX / 2, 3) == NULL && errno == ENOMEM && block[99] == 'y');
+  REQUIRE(recallocarray(block, 20, SIZE_MAX / 4 + 2, 4) == NULL && errno == ENOMEM && block[99] == 'y');
   errno = 77;
   REQUIRE(reallocarr(&block, 3, 100) == 0 && errno == 77 && block[99] == 'y');
-  REQUIRE(reallocarr(&block, SIZE_MAX / 2, 3) == EOVERFLOW && block[99] == 'y');
+  REQUIRE(reallocarr(&block, SIZE_MAX / 4 + 2, 4) == EOVERFLOW && block[99] == 'y');
   REQUIRE(reallocarr(&block, 0, 100) == 0 && block == NULL);
   REQUIRE(good_size(100) >= 100);
 

@@ -32,7 +32,7 @@ int main(void) {
   for (i = 0; i < 10000; ++i) REQUIRE(block[i] == 0);
   free(block);
   errno = 0;
-  REQUIRE(calloc(SIZE_MAX / 2, 3) == NULL && errno == ENOMEM);
+  REQUIRE(calloc(SIZE_MAX / 4 + 2, 4) == NULL && errno == ENOMEM);
   puts("ok");
   return 0;
 }
