@@ -14,6 +14,8 @@ from typing import Any, Callable
 
 import pytest
 
+from tests import needs
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NATIVE = REPOSITORY / "native"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -24,16 +26,30 @@ ALLOCATOR_FILES = {
     "tcmalloc": "libtcmalloc.so.4",
     "tcmalloc_minimal": "libtcmalloc_minimal.so.4",
 }
+ALLOCATOR_PACKAGES = {
+    "jemalloc": "libjemalloc2",
+    "mimalloc": "libmimalloc2.0",
+    "tcmalloc": "libgoogle-perftools4",
+    "tcmalloc_minimal": "libtcmalloc-minimal4",
+}
 LIST_DIRECTORY = "/" + "memproxy-test-list-" * 10
 LIST_PATH = LIST_DIRECTORY + "/memproxy.conf"
 
 both_abis = pytest.mark.parametrize("bits", [64, 32])
 
 
-def allocators(bits: int) -> dict[str, Path]:
+class Allocators(dict[str, Path]):
+    """Allocators by name; one that is not there fails the test and names its package."""
+
+    def __missing__(self, name: str) -> Path:
+        needs.missing(ALLOCATOR_FILES[name], ALLOCATOR_PACKAGES[name])
+        raise AssertionError
+
+
+def allocators(bits: int) -> Allocators:
     """The distribution's allocators of an ABI, by name; `kind` gives served.c's word for it."""
     directory = Path("/usr/lib") / TRIPLETS[bits]
-    return {name: directory / file for name, file in ALLOCATOR_FILES.items() if (directory / file).exists()}
+    return Allocators((name, directory / file) for name, file in ALLOCATOR_FILES.items() if (directory / file).exists())
 
 
 def kind(allocator: str) -> str:
