@@ -72,7 +72,11 @@ def ask_all(driver: Path, directory: Path, questions: Sequence[tuple[bytes, Sequ
         parts += [struct.pack("<I", len(data)), data, struct.pack("<I", len(names))]
         parts += [struct.pack("<I", len(name)) + name for name in names]
     done = subprocess.run(
-        [driver, directory / "list"], input=b"".join(parts), stdout=subprocess.PIPE, cwd=directory, timeout=300
+        [driver, directory / "list"],
+        input=b"".join(parts),
+        stdout=subprocess.PIPE,
+        cwd=directory,
+        timeout=max(300, FUZZ_CASES / 50),
     )
     assert done.returncode == 0
     return done.stdout.decode().splitlines()
