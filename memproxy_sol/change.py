@@ -39,12 +39,6 @@ class Target:
 
     def facts(self) -> SolarisFacts:
         """Read the facts; raises as `hosts.solaris.read` does."""
-        if self.root.is_live:
-            raise HostError(
-                "changing the running system is not supported by this version",
-                where="/",
-                hint="configure an image or an inactive boot environment with --root DIR",
-            )
         return solaris.read(self.root, host=self.host, release=self.release, machine=self.machine)
 
 
@@ -70,6 +64,16 @@ class Refusal(RefusedError):
         noun = "1 error forbids" if count == 1 else f"{count} errors forbid"
         super().__init__(f"{noun} the change; nothing has been changed", hint="mend what is listed and try again")
         self.findings = findings
+
+
+def refuse_live(root: Root) -> None:
+    """HostError for the running system, which this version does not change."""
+    if root.is_live:
+        raise HostError(
+            "changing the running system is not supported by this version",
+            where="/",
+            hint="configure an image or an inactive boot environment with --root DIR",
+        )
 
 
 def read_policy(root: Root, path: str | None) -> Policy:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memproxy_sol.errors import ExclusionError
+from memproxy_sol.errors import ExclusionError, MemproxyError
 from memproxy_sol.root import Root, kind_of
 
 USUAL_DIRECTORIES = (
@@ -179,3 +179,18 @@ def _siblings(root: Root, path: str, status: os.stat_result) -> tuple[str, ...]:
         if there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino):
             others.append(f"{directory.rstrip('/')}/{other}")
     return tuple(others)
+
+
+def reported(root: Root, path: str) -> str:
+    """The path that the kernel reports for the program at `path`; `path` itself where that cannot be told.
+
+    Links are resolved, a script is its interpreter; a directory is given with its links resolved.
+    """
+    try:
+        status = root.stat(path)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            return root.resolve(path)
+        executable = locate(root, path)
+    except MemproxyError:
+        return path
+    return executable.path if executable.exists else path

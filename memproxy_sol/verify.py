@@ -7,16 +7,18 @@ Standard library and own modules only: this runs at boot.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import access, elf_header, entry, exclusions, generation, journal, preloads, smf
+from memproxy_sol import access, elf_header, entry, exclusion_problems, exclusions, generation, journal, preloads, smf
 from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.errors import ElfError, HostError
+from memproxy_sol.executable import USUAL_DIRECTORIES, reported
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.hosts import solaris
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
@@ -362,10 +364,17 @@ class _Checker:
             if finding.identifier == "exclusions-unreadable":
                 text += ": in the programs of ordinary users nothing is excluded"
             self.add(finding.identifier, finding.severity, finding.where, text, finding.hint)
-        for line in exclusions.parse(state.data):
-            if line.problem:
-                where = f"{path}, line {line.number}"
-                self.add("exclusions-line", WARNING, where, line.problem, "correct the line")
+        lines = exclusions.parse(state.data)
+        for problem in exclusion_problems.problems(lines, self._programs(), lambda name: reported(self.root, name)):
+            self.findings.append(problem.finding(path))
+
+    def _programs(self) -> set[str]:
+        """The names of installed programs, as far as the usual directories can be read."""
+        names: set[str] = set()
+        for directory in USUAL_DIRECTORIES:
+            with contextlib.suppress(HostError):
+                names.update(self.root.names(directory))
+        return names
 
     def service(self, record: Record) -> None:
         """Judge the SMF manifest and profile that were delivered."""

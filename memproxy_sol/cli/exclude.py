@@ -13,7 +13,7 @@ from plumbum import cli
 from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, journal, report
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError
-from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate
+from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate, reported
 from memproxy_sol.findings import printable
 from memproxy_sol.root import FileState, Root
 
@@ -77,7 +77,7 @@ class ExcludeList(ListCommand):
         state = exclusions.load(root, path)
         lines = exclusions.parse(state.data) if state is not None else ()
         names = {name for directory in search_directories(root) for name in root.names(directory)}
-        problems = exclusion_problems.problems(lines, names, lambda program: _reported(root, program))
+        problems = exclusion_problems.problems(lines, names, lambda program: listed(reported(root, program)))
         if self.json:
             report.print_json(
                 {
@@ -428,17 +428,6 @@ def _exists(root: Root, program: str) -> bool:
     if "/" in program:
         return root.exists(absolute(root, program))
     return located(root, program).exists
-
-
-def _reported(root: Root, path: str) -> str:
-    try:
-        status = root.stat(path)
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            return listed(root.resolve(path))
-        executable = locate(root, path)
-    except MemproxyError:
-        return path
-    return listed(executable.path) if executable.exists else path
 
 
 def _readable(path: str, state: FileState) -> list[str]:

@@ -102,6 +102,7 @@ result. Nothing of others is lost; a second run changes nothing.
 
     def main(self) -> int:
         root = self.opened()
+        change.refuse_live(root)
         if self.dry_run:
             return self.shown(root)
         with locked(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memproxy_sol import change
 from memproxy_sol.cli.install import InstallSwitches
 
 
@@ -14,4 +15,6 @@ Takes the switches of install. Exit status: 0 there is nothing to do, 3 the plan
 """
 
     def main(self) -> int:
-        return self.shown(self.opened())
+        root = self.opened()
+        change.refuse_live(root)
+        return self.shown(root)

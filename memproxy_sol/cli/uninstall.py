@@ -30,6 +30,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
 
     def main(self) -> int:
         root = self.opened()
+        change.refuse_live(root)
         bits = self.parsed_bits(self.bits)
         target = Target(root, self.host, self.release, self.machine)
         if self.dry_run:

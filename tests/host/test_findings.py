@@ -210,6 +210,29 @@ CASES: dict[str, tuple[str, Break]] = {
     "list is a FIFO": ("exclusions-not-a-file", instead("etc/memproxy.conf", os.mkfifo)),
     "list is a directory": ("exclusions-not-a-file", instead("etc/memproxy.conf", Path.mkdir)),
     "line with an unknown route": ("exclusions-line", content("etc/memproxy.conf", lambda d: d + b"nscd = fast\n")),
+    "line with a relative path": ("exclusions-never-matches", content("etc/memproxy.conf", lambda d: d + b"bin/x\n")),
+    "line that is a link": (
+        "exclusions-never-matches",
+        lambda image: (
+            (image / "usr/bin").mkdir(),
+            (image / "usr/bin/real").write_bytes(b"\x7fELF"),
+            (image / "usr/bin/alias").symlink_to("real"),
+            content("etc/memproxy.conf", lambda d: d + b"/usr/bin/alias\n")(image),
+        ),
+    ),
+    "line written for a tool that cut names": (
+        "exclusions-cut-name",
+        lambda image: (
+            (image / "usr/bin").mkdir(),
+            (image / "usr/bin/abcdefghijklmnopqrstuvwxyz").write_bytes(b"\x7fELF"),
+            content("etc/memproxy.conf", lambda d: d + b"abcdefghijklmno\n")(image),
+        ),
+    ),
+    "line twice": ("exclusions-duplicate", content("etc/memproxy.conf", lambda d: d + b"nscd\nnscd\n")),
+    "line behind another": (
+        "exclusions-never-reached",
+        content("etc/memproxy.conf", lambda d: d + b"n*\nnscd=custom\nnscd = custom\n"),
+    ),
     "manifest removed": ("manifest-missing", remove("lib/svc/manifest/site/memproxy.xml")),
     "manifest changed": (
         "manifest-changed",
@@ -238,6 +261,10 @@ HARMLESS = {
     "generation-foreign-file",
     "exclusions-missing",
     "exclusions-line",
+    "exclusions-never-matches",
+    "exclusions-cut-name",
+    "exclusions-duplicate",
+    "exclusions-never-reached",
     "manifest-missing",
     "manifest-changed",
     "manifest-damaged",
@@ -313,4 +340,4 @@ def test_every_identifier_in_the_code_is_documented_and_the_reverse() -> None:
     assert all(set(identifier.split("-")) <= words for identifier in documented)
 
 
-SPEAKERS = ("access.py", "plan.py", "preflight.py", "removal.py", "verify.py")
+SPEAKERS = ("access.py", "plan.py", "exclusion_problems.py", "preflight.py", "removal.py", "verify.py")

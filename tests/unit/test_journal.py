@@ -16,7 +16,7 @@ from memproxy_sol.steps import MakeDirectory, ReplaceFile
 FILE = FileState(b"new", 0o644, 0, 0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def top(tmp_path: Path) -> Path:
     path = tmp_path / "top"
     path.mkdir(mode=0o755)
