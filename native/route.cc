@@ -228,6 +228,7 @@ void set_foreign_tables(const Heap &ahead, const Heap &system) {
   heap_complete(&base_target);
   if (entry_target.calloc == nullptr) entry_target.calloc = base_target.calloc;
   if (entry_target.memalign == nullptr) entry_target.memalign = base_target.memalign;
+  if (entry_target.usable_size == nullptr) entry_target.usable_size = base_target.usable_size;
   if (entry_target.posix_memalign == nullptr) entry_target.posix_memalign = heap_posix_memalign;
   if (entry_target.aligned_alloc == nullptr) entry_target.aligned_alloc = heap_aligned_alloc;
   if (entry_target.valloc == nullptr) entry_target.valloc = heap_valloc;

@@ -163,6 +163,18 @@ def test_another_interposer_ahead_gets_what_it_would_get_without_us(
 
 
 @both_abis
+@pytest.mark.parametrize("ahead", [False, True], ids=["ours", "of another interposer"])
+def test_system_that_lacks_most_functions(library: Library, compile: Compile, run: Run, bits: int, ahead: bool) -> None:
+    """As old C libraries do: what is missing is made from what is there, whoever owns malloc."""
+    own = compile("stub_allocator.c", bits, "-shared", "-DONLY_THREE", "-Wl,-soname,libold.so.1", name="libold.so.1")
+    program = compile(
+        "three_functions.c", bits, f"-I{NATIVE}", "-Wl,--no-as-needed", str(own), f"-Wl,-rpath,{own.parent}"
+    )
+    preload = [*([compile("tracer.c", bits, "-shared")] if ahead else []), library(bits).path]
+    assert run([program], preload).output == "ok\n"
+
+
+@both_abis
 @pytest.mark.parametrize("allocator", ["jemalloc", "mimalloc", "tcmalloc_minimal"])
 def test_allocator_ahead_of_us_serves_also_what_it_lacks(
     library: Library, compile: Compile, run: Run, bits: int, allocator: str

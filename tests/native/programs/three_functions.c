@@ -28,6 +28,13 @@ int main(void) {
     REQUIRE(block == NULL || (uintptr_t)block % 64 == 0);
     free(block);
   }
+  {
+    size_t (*usable)(void *);
+    *(void **)&usable = find("malloc_usable_size");
+    block = malloc(100);
+    REQUIRE(usable(block) == 0);
+    free(block);
+  }
   block = calloc(1000, 10);
   for (i = 0; i < 10000; ++i) REQUIRE(block[i] == 0);
   free(block);
