@@ -79,6 +79,12 @@ def make_directory(root: Root, path: str, mode: int) -> None:
     sync_directory(os.path.dirname(host))
 
 
+def discard(host: str) -> None:
+    """Remove what is no directory at a path of this machine, if it is there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+        os.unlink(host)
+
+
 def remove(root: Root, path: str) -> None:
     """Remove a file, if it is there."""
     host = root.host_path(path)

@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import files
+from memproxy_sol import access, files
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
+from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import ChangeError, HostError
-from memproxy_sol.record import STATE_DIRECTORY
+from memproxy_sol.record import STATE_DIRECTORY, checked_path
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.steps import MakeDirectory, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
+from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
 
 try:
     import fcntl
@@ -43,7 +44,12 @@ except ImportError:  # pragma: no cover - every host we configure has it
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
-_UNNAMED = ".memproxy-state"
+_UNNAMED = ".memproxy-sol-state"
+_OWN_NAME = re.compile(r"[0-9]{6}\.jsonl|installed\.json")
+"""All that our own state holds."""
+
+MAX_JOURNAL = 1 << 30
+"""Bytes of a journal that are read: configuration files before and after, never libraries."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,11 @@ def _numbers(root: Root) -> list[int]:
 
 
 def unfinished(root: Root) -> Change | None:
-    """The change that was cut short, None if there is none."""
-    return next((c for c in history(root) if c.state == "open" or (c.state == "complete" and c.leave_nothing)), None)
+    """The change that was cut short, None if there is none. Only the last can be: it is mended before another begins."""
+    last = next(reversed(history(root)), None)
+    if last is None or not (last.state == "open" or (last.state == "complete" and last.leave_nothing)):
+        return None
+    return last
 
 
 def apply(
@@ -177,7 +186,9 @@ def recover(root: Root, change: Change) -> str:
 def sweep(root: Root) -> None:
     """Remove what a change left that was killed before its journal, or after its end, had a name."""
     for directory in _ancestors(root.resolve(STATE_DIRECTORY)):
-        shutil.rmtree(root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}"), ignore_errors=True)
+        host = root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}")
+        if all(_OWN_NAME.fullmatch(name) for _, _, names in os.walk(host) for name in names):
+            shutil.rmtree(host, ignore_errors=True)
 
 
 def _ancestors(path: str) -> list[str]:
@@ -234,13 +245,14 @@ def _close(root: Root, cleanup: Iterable[str]) -> None:
 
 
 def _read(root: Root, path: str, number: int) -> Change | None:
-    state = root.read(path)
-    assert state is not None
-    lines = list(_lines(state.data))
-    if not lines:
+    state = root.read(path, limit=MAX_JOURNAL)
+    lines = [] if state is None else [_line(line) for line in state.data.split(b"\n") if line]
+    if state is not None and (not lines or (lines[0] is None and len(lines) == 1)):
         return None  # torn before the first line was whole: nothing had been done
     try:
-        first, rest = lines[0], lines[1:]
+        first, rest = lines[0], [line for line in lines[1:] if line is not None]
+        if first is None:
+            raise ValueError("the first line")
         return Change(
             number=number,
             what=str(first["what"]),
@@ -248,31 +260,33 @@ def _read(root: Root, path: str, number: int) -> Change | None:
             steps=tuple(step_values.from_json(value) for value in first["steps"]),
             begun=sum(1 for line in rest if "begin" in line),
             state=next((str(line["state"]) for line in reversed(rest) if "state" in line), "open"),
-            directories=tuple(str(value) for value in first["directories"]),
+            directories=tuple(checked_path(value) for value in first["directories"]),
             leave_nothing=bool(first["leave_nothing"]),
-            cleanup=tuple(str(value) for value in first["cleanup"]),
+            cleanup=tuple(checked_path(value) for value in first["cleanup"]),
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise HostError(f"is damaged: {error!r}", where=path, hint="move it away once you know what it was") from error
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise HostError(f"is damaged: {error!r}", where=path, hint=access.aside(root, path)) from error
 
 
-def _lines(data: bytes) -> Iterator[dict[str, Any]]:
-    for line in data.split(b"\n"):
-        checksum, _, text = line.partition(b" ")
-        try:
-            if int(checksum, 16) != zlib.crc32(text):
-                return
-            yield json.loads(text)
-        except (ValueError, RecursionError):
-            return
+def _line(line: bytes) -> dict[str, Any] | None:
+    """The value of a line, None for a torn one: what it was to announce had not begun."""
+    checksum, _, text = line.partition(b" ")
+    try:
+        value = json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _append(host: str, value: dict[str, Any]) -> None:
     text = json.dumps(value, separators=(",", ":")).encode("ascii")
     new = not os.path.exists(host)
-    descriptor = os.open(host, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(host, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        files.write_all(descriptor, b"%08x %s\n" % (zlib.crc32(text), text))
+        # A torn line must not swallow the one that follows it.
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        files.write_all(descriptor, b"%s%08x %s\n" % (b"\n" if torn else b"", zlib.crc32(text), text))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -285,7 +299,7 @@ def _do(root: Root, step: Step) -> None:
         files.make_directory(root, step.path, step.mode)
     elif isinstance(step, PlaceGeneration):
         _place_generation(root, step)
-    elif isinstance(step, ReplaceFile):
+    elif isinstance(step, (ReplaceFile, MendMember)):
         files.put(root, step.path, step.after)
     else:
         os.rename(root.host_path(step.directory), root.host_path(step.aside))
@@ -309,26 +323,34 @@ def _undo_step(root: Root, step: Step) -> None:
     if isinstance(step, MakeDirectory):
         files.remove_empty(root, [step.path])
     elif isinstance(step, PlaceGeneration):
-        for name in (host, _partial(host)):
+        # Whatever the journal says: what a configuration names stays.
+        for name in (_partial(host), *(() if _is_named(root, step.directory) else (host,))):
             if os.path.isdir(name):
                 shutil.rmtree(name)
                 files.sync_directory(os.path.dirname(name))
+    elif isinstance(step, MendMember):
+        pass  # the content is right, whoever wrote it
     elif isinstance(step, RemoveGeneration):
         if os.path.isdir(root.host_path(step.aside)):
             os.rename(root.host_path(step.aside), host)
             files.sync_directory(os.path.dirname(host))
     else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(host + files.NEW)
         now = root.read(step.path) if os.path.lexists(host) else None
         if now == step.after and now != step.before:
             files.put(root, step.path, step.before)
+
+
+def _is_named(root: Root, directory: str) -> bool:
+    """Whether a configuration file of the tree names a generation."""
+    states = (root.read(abi.config_path) for abi in ABIS.values())
+    return any(os.fsencode(directory) in state.data for state in states if state is not None)
 
 
 def _finish(root: Root, change: Change) -> None:
     """What a complete change leaves for afterwards; may be repeated."""
     for step in change.steps:
         if isinstance(step, RemoveGeneration):
+            files.discard(root.host_path(step.aside))
             shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
     if change.leave_nothing:
         _close(root, [*change.cleanup, *reversed(change.directories)])

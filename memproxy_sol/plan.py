@@ -25,7 +25,7 @@ from memproxy_sol.policy import Policy
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState
-from memproxy_sol.steps import MakeDirectory, PlaceGeneration, ReplaceFile, Step, missing_directories
+from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, ReplaceFile, Step, missing_directories
 
 CONFIG_MODE = 0o644
 """What crle gives the file: readable by every user, or it is not in force for them (reference "crle", 5.6)."""
@@ -297,7 +297,7 @@ def _place(facts: SolarisFacts, directory: str, generation: Generation) -> list[
         before = facts.root.read(path)
         after = FileState(member.data, generations.FILE_MODE, 0, 0)
         if before != after:
-            repairs.append(ReplaceFile(path, before, after, "damaged member of the generation"))
+            repairs.append(MendMember(path, after))
     return repairs
 
 

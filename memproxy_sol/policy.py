@@ -78,11 +78,17 @@ def _secure(value: Any) -> str:
     return str(value)
 
 
+def _directory(value: Any) -> str:
+    if value == "/":
+        raise ValueError
+    return _path(value)
+
+
 _PATH_RULE = 'an absolute path without "//", ".", "..", a final slash, blanks, ":", ";" or "$"'
 
 KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "bits": (_bits, "[32], [64] or [32, 64]"),
-    "prefix": (_path, _PATH_RULE),
+    "prefix": (_directory, f"a directory below /: {_PATH_RULE}"),
     "allocators": (_paths, f"a list of files, each {_PATH_RULE}"),
     "secure": (_secure, '"custom" or "system"'),
     "replaceable": (_boolean, "true or false"),
@@ -105,7 +111,7 @@ def parse(data: bytes, where: str) -> Policy:
         raise PolicyError("is not UTF-8, as TOML must be", where=f"{where}, line {line}") from error
     try:
         table = tomli.loads(text)
-    except (tomli.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"is not valid TOML: {error}", where=where) from error
     policy = Policy()
     for key, value in table.items():

@@ -92,9 +92,9 @@ def decode(data: bytes) -> Record:
             )
         if checksum != digest(_canonical(body)):
             raise ValueError("the checksum does not fit")
-        strange = [name for name in body["generations"] if not generation.PLACE.fullmatch(name) or ".." in name]
-        if strange:
-            raise ValueError(f"{strange[0]!r} is no place for a generation")
+        for name in body["generations"]:
+            if not generation.PLACE.fullmatch(checked_path(name)):
+                raise ValueError(f"{name!r} is no place for a generation")
         if body["machine"] not in MACHINES:
             raise ValueError(f"unknown machine {body['machine']!r}")
         return Record(
@@ -102,8 +102,8 @@ def decode(data: bytes) -> Record:
             machine=str(body["machine"]),
             abis={int(bits): _abi_from_json(abi) for bits, abi in body["abis"].items()},
             generations={str(d): {str(n): str(h) for n, h in m.items()} for d, m in body["generations"].items()},
-            files={str(path): str(value) for path, value in body["files"].items()},
-            directories=tuple(str(path) for path in body["directories"]),
+            files={checked_path(path): str(value) for path, value in body["files"].items()},
+            directories=tuple(checked_path(path) for path in body["directories"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HostError(f"is damaged: {error}", where=RECORD_PATH) from error
@@ -131,7 +131,22 @@ def file_from_json(value: dict[str, Any] | None) -> FileState | None:
         data = base64.b64decode(value["data"], validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from error
-    return FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]))
+    state = FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]))
+    if not (0 <= state.mode <= 0o7777 and 0 <= state.uid < 2**32 and 0 <= state.gid < 2**32):
+        raise ValueError("an impossible mode or owner")
+    return state
+
+
+def checked_path(value: Any) -> str:
+    """`value`, if it is a plain absolute path of something below `/`; ValueError otherwise.
+
+    Records and journals lie in images that others may have written: what they name is never taken unseen.
+    """
+    if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
+        raise ValueError(f"{value!r} is not a path")
+    if any(part in ("", ".", "..") for part in value[1:].split("/")):
+        raise ValueError(f"{value!r} is not a plain path")
+    return value
 
 
 def _canonical(body: dict[str, Any]) -> bytes:

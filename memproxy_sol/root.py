@@ -57,6 +57,8 @@ class Root:
 
     def host_path(self, path: str) -> str:
         """Where the target's `path` lies on this machine, its *parent's* links resolved inside the tree."""
+        if "\0" in path:
+            raise HostError("has a null byte in its name", where=path)
         parent, name = os.path.split(path.rstrip("/") or "/")
         if not name:
             return self.path
@@ -80,6 +82,8 @@ class Root:
         return self.path.rstrip("/") + inside if inside != "/" else self.path
 
     def _walk(self, path: str) -> tuple[str, list[Component]]:
+        if "\0" in path:
+            raise HostError("has a null byte in its name", where=path)
         pending = [part for part in path.split("/") if part]
         here = "/"
         seen = [Component("/", os.lstat(self.path))]

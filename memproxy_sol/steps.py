@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from memproxy_sol.generation import PLACE, Generation
-from memproxy_sol.record import digest, file_from_json, file_to_json
+from memproxy_sol.record import checked_path, digest, file_from_json, file_to_json
 from memproxy_sol.root import FileState
 
 
@@ -69,7 +69,19 @@ class RemoveGeneration:
         return f"{parent}/.{name}.removed"
 
 
-Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration]
+@dataclass(frozen=True)
+class MendMember:
+    """Give a damaged file of a generation the content that the generation's name stands for; there is no way back."""
+
+    path: str
+    after: FileState | None = None
+    """None in a step that was read back from a journal."""
+
+    def __str__(self) -> str:
+        return f"replace {self.path} (damaged member of the generation)"
+
+
+Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration, MendMember]
 
 
 def to_json(step: Step) -> dict[str, Any]:
@@ -80,6 +92,8 @@ def to_json(step: Step) -> dict[str, Any]:
         return {"do": "place-generation", "path": step.directory, "digests": step.digests}
     if isinstance(step, RemoveGeneration):
         return {"do": "remove-generation", "path": step.directory}
+    if isinstance(step, MendMember):
+        return {"do": "mend-member", "path": step.path}
     return {
         "do": "replace-file",
         "path": step.path,
@@ -91,15 +105,17 @@ def to_json(step: Step) -> dict[str, Any]:
 
 def from_json(value: dict[str, Any]) -> Step:
     """The inverse of `to_json`; KeyError, ValueError or TypeError for anything else."""
-    kind, path = value["do"], str(value["path"])
+    kind, path = value["do"], checked_path(value["path"])
     if kind == "make-directory":
         return MakeDirectory(path, int(value["mode"], 8))
-    if kind in ("place-generation", "remove-generation") and (not PLACE.fullmatch(path) or ".." in path):
+    if kind in ("place-generation", "remove-generation") and not PLACE.fullmatch(path):
         raise ValueError(f"{path!r} is no place for a generation")
     if kind == "place-generation":
         return PlaceGeneration(path, {str(n): str(d) for n, d in value["digests"].items()})
     if kind == "remove-generation":
         return RemoveGeneration(path)
+    if kind == "mend-member":
+        return MendMember(path)
     if kind == "replace-file":
         before, after = file_from_json(value["before"]), file_from_json(value["after"])
         return ReplaceFile(path, before, after, str(value["purpose"]))
