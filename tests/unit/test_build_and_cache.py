@@ -437,6 +437,8 @@ def test_an_interrupted_build_leaves_nothing(sources: Path, tmp_path: Path, numb
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background of a shell has SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
     while not (tmp_path / "configuring").exists() or not (tmp_path / "configuring").read_text():
