@@ -40,6 +40,33 @@ __attribute__((noinline, cold)) void *no_memory() {
   return nullptr;
 }
 
+// Malloc itself, under two names each: a program that owns malloc calls glibc's __libc_malloc from it, so these must not go
+// to the public malloc.
+
+inline void *own_malloc(size_t size) {
+  void *block = heap_entry.malloc(size);
+  return MEMPROXY_UNLIKELY(block == nullptr) ? malloc_failed(size) : block;
+}
+
+inline void *own_calloc(size_t count, size_t size) {
+  void *block = heap_entry.calloc(count, size);
+  return MEMPROXY_UNLIKELY(block == nullptr) ? calloc_failed(count, size) : block;
+}
+
+inline void *own_realloc(void *block, size_t size) {
+  if (MEMPROXY_UNLIKELY(size == 0)) {
+    if (block == nullptr) return own_malloc(0);
+    if (route_ready() && route_taken() == Route::kCustom) {
+      // As the C libraries of both systems do; allocators differ.
+      heap_entry.free(block);
+      return nullptr;
+    }
+    return heap_entry.realloc(block, 0);
+  }
+  void *fresh = heap_entry.realloc(block, size);
+  return MEMPROXY_UNLIKELY(fresh == nullptr) ? no_memory() : fresh;
+}
+
 // Overwrites memory that is about to be freed; the compiler must not see that nobody reads it.
 void wipe(void *block, size_t size) {
   memset(block, 0, size);
@@ -59,31 +86,13 @@ Function *report(void *const &address) {
 
 // ---- C
 
-EXPORT void *malloc(size_t size) noexcept {
-  void *block = heap_entry.malloc(size);
-  return MEMPROXY_UNLIKELY(block == nullptr) ? malloc_failed(size) : block;
-}
+EXPORT void *malloc(size_t size) noexcept { return own_malloc(size); }
 
 EXPORT void free(void *block) noexcept { heap_entry.free(block); }
 
-EXPORT void *calloc(size_t count, size_t size) noexcept {
-  void *block = heap_entry.calloc(count, size);
-  return MEMPROXY_UNLIKELY(block == nullptr) ? calloc_failed(count, size) : block;
-}
+EXPORT void *calloc(size_t count, size_t size) noexcept { return own_calloc(count, size); }
 
-EXPORT void *realloc(void *block, size_t size) noexcept {
-  if (MEMPROXY_UNLIKELY(size == 0)) {
-    if (block == nullptr) return malloc(0);
-    if (route_ready() && route_taken() == Route::kCustom) {
-      // As the C libraries of both systems do; allocators differ.
-      heap_entry.free(block);
-      return nullptr;
-    }
-    return heap_entry.realloc(block, 0);
-  }
-  void *fresh = heap_entry.realloc(block, size);
-  return MEMPROXY_UNLIKELY(fresh == nullptr) ? no_memory() : fresh;
-}
+EXPORT void *realloc(void *block, size_t size) noexcept { return own_realloc(block, size); }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size) noexcept { return heap_entry.aligned_alloc(alignment, size); }
 
@@ -186,9 +195,9 @@ EXPORT size_t malloc_good_size(size_t size) noexcept {
 
 // ---- glibc's internal names
 
-EXPORT void *__libc_malloc(size_t size) noexcept { return malloc(size); }
-EXPORT void *__libc_calloc(size_t count, size_t size) noexcept { return calloc(count, size); }
-EXPORT void *__libc_realloc(void *block, size_t size) noexcept { return realloc(block, size); }
+EXPORT void *__libc_malloc(size_t size) noexcept { return own_malloc(size); }
+EXPORT void *__libc_calloc(size_t count, size_t size) noexcept { return own_calloc(count, size); }
+EXPORT void *__libc_realloc(void *block, size_t size) noexcept { return own_realloc(block, size); }
 EXPORT void __libc_free(void *block) noexcept { heap_entry.free(block); }
 EXPORT void __libc_cfree(void *block) noexcept { heap_entry.free(block); }
 EXPORT void *__libc_memalign(size_t alignment, size_t size) noexcept { return heap_entry.memalign(alignment, size); }
