@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from memproxy_sol import build, generation, journal, policy, preflight, removal
+from memproxy_sol import build, generation, journal, policy, preflight, record, removal
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
 from memproxy_sol.elf import Library
@@ -37,9 +37,9 @@ class Target:
     release: str | None = None
     machine: str | None = None
 
-    def facts(self) -> SolarisFacts:
-        """Read the facts; raises as `hosts.solaris.read` does."""
-        return solaris.read(self.root, host=self.host, release=self.release, machine=self.machine)
+    def facts(self, tolerant: bool = False) -> SolarisFacts:
+        """Read the facts; `tolerant` and what is raised as in `hosts.solaris.read`."""
+        return solaris.read(self.root, host=self.host, release=self.release, machine=self.machine, tolerant=tolerant)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Wishes:
     policy: Policy
     allocators: tuple[str, ...] = ()
     """Allocator files on this machine; they take the place of the policy's."""
+    without_allocator: bool = False
+    """Install libmemproxy alone, though an allocator may be installed."""
     libraries: str | None = None
     """A directory that `memproxy-sol build` has filled; None builds."""
 
@@ -111,7 +113,7 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
 
 def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) -> Plan:
     """The plan that takes memproxy-sol out of the host again; it never refuses because the present state is bad."""
-    facts = target.facts()
+    facts = target.facts(tolerant=True)
     abis = facts.machine.abis() if bits is None else tuple(a for a in facts.machine.abis() if a.bits in bits)
     return removal.uninstall(facts, abis, purge)
 
@@ -146,7 +148,36 @@ def _refuse(findings: tuple[Finding, ...]) -> None:
 
 
 def _allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
-    """The allocator file on this machine for each ABI."""
+    """The allocator file on this machine for each ABI; what nobody names stays the installed one."""
+    return {} if wishes.without_allocator else _chosen_allocators(facts, wishes)
+
+
+def _chosen_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
+    named = _named_allocators(facts, wishes)
+    return {**_installed_allocators(facts, named), **named}
+
+
+def _installed_allocators(facts: SolarisFacts, named: Mapping[int, str]) -> dict[int, str]:
+    """The allocators of the generations in force, for the ABIs that nobody named one for."""
+    found = {}
+    for bits, known in facts.record.abis.items() if facts.record else ():
+        if bits in named:
+            continue
+        names = [generation.member_name(bits, name) for name in known.files if name != generation.LIBRARY]
+        digests = facts.record.generations.get(known.generation, {}) if facts.record else {}
+        for name in names:
+            state = facts.root.read(f"{known.generation}/{name}")
+            if state is None or record.digest(state.data) != digests.get(name):
+                raise HostError(
+                    "the installed allocator is damaged or gone",
+                    where=f"{known.generation}/{name}",
+                    hint="name it again with --allocator FILE",
+                )
+            found[bits] = facts.root.host_path(facts.root.resolve(f"{known.generation}/{name}"))
+    return found
+
+
+def _named_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
     if wishes.allocators:
         return preflight.allocators_by_abi(wishes.allocators)
     paths = []

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LIBRARY = "libmemproxy.so"
+DEFAULT_PREFIX = "/usr/local"
+"""Generations go to PREFIX/lib/memproxy."""
 PLACE = re.compile(r"(?:/[^/:\s]+)*/lib/memproxy/[0-9a-f]{16}")
 """What the directory of a generation looks like; nothing else is ever removed as one."""
 DIRECTORY_MODE = 0o755

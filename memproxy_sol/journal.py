@@ -105,8 +105,9 @@ def _numbers(root: Root) -> list[int]:
 
 
 def unfinished(root: Root) -> Change | None:
-    """The change that was cut short, None if there is none. Only the last can be: it is mended before another begins."""
-    last = next(reversed(history(root)), None)
+    """The change that was cut short, if there is one. Only the last can be: it is mended before another begins."""
+    changes = (_read(root, f"{CHANGES}/{number:06d}{_SUFFIX}", number) for number in reversed(_numbers(root)))
+    last = next((change for change in changes if change is not None), None)
     if last is None or not (last.state == "open" or (last.state == "complete" and last.leave_nothing)):
         return None
     return last

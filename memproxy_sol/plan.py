@@ -16,11 +16,11 @@ from memproxy_sol import entry as entries
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
-from memproxy_sol.errors import RefusedError
+from memproxy_sol.errors import LdConfigError, RefusedError
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.generation import Generation
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
-from memproxy_sol.ld_config import LdConfig, encode, new
+from memproxy_sol.ld_config import LdConfig, decode, encode, new
 from memproxy_sol.policy import Policy
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
@@ -220,7 +220,8 @@ def _configure(
     data = encode(config)
     # The file's own bytes where they are still nobody's but others': what an old version means is not re-encoded.
     present = file.state.data if file.state is not None and base == file.config else encode(base)
-    before = preloads_of(facts, abi, None if file.state is None else present)
+    nothing = file.state is None and base == new(facts.layout(abi), identified=facts.identified)
+    before = preloads_of(facts, abi, None if nothing else present)
     _check_effect(abi, before, preloads_of(facts, abi, data), ours)
     after = FileState(data, CONFIG_MODE, file.state.uid if file.state else 0, file.state.gid if file.state else 0)
     record = AbiRecord(
@@ -243,7 +244,14 @@ def _without_ours(facts: SolarisFacts, file: ConfigFile, known: AbiRecord | None
     """What the configuration says without us, and the file to put back at uninstall."""
     abi = file.abi
     if file.state is None:
-        return new(facts.layout(abi), identified=facts.identified), None
+        fresh = new(facts.layout(abi), identified=facts.identified)
+        if known is None or known.original is None:
+            return fresh, None
+        # Ours was removed or moved aside since: what was there before us is still what has to be there after us.
+        try:
+            return decode(known.original.data, layout=facts.layout(abi)), known.original
+        except LdConfigError:
+            return fresh, known.original
     assert file.config is not None, "preflight refuses a file that cannot be decoded"
     stripped = entries.strip(file.config, abi, known.library_path if known else ())
     if known is not None:

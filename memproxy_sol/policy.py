@@ -9,6 +9,7 @@ from typing import Any, Callable
 import tomli
 
 from memproxy_sol.errors import PolicyError
+from memproxy_sol.generation import DEFAULT_PREFIX
 
 POLICY_PATH = "/etc/memproxy.toml"
 
@@ -19,7 +20,7 @@ class Policy:
 
     bits: tuple[int, ...] | None = None
     """ABIs to configure; None is all that the host has."""
-    prefix: str = "/usr/local"
+    prefix: str = DEFAULT_PREFIX
     """Generations go to PREFIX/lib/memproxy."""
     allocators: tuple[str, ...] = ()
     """The custom allocator's shared object for each ABI, as paths on the target."""

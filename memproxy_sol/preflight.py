@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,11 +19,15 @@ from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.policy import Policy
+from memproxy_sol.root import MAX_READ
 
 SYSTEM_LIBRARIES = frozenset(
     {"libc.so.1", "libm.so.1", "libm.so.2", "libdl.so.1", "libpthread.so.1", "libthread.so.1", "librt.so.1"}
 )
 """What an allocator may need beyond its own file: libc, and what has been beside it in /lib since Solaris 10."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*\.so[A-Za-z0-9_.+-]*")
+"""File names that are safe in a list of preloads: no colon, blank or dollar sign, and never `64` or a hidden name."""
 
 REQUIRED_EXPORTS = ("malloc", "calloc", "realloc", "free", "memalign", "_ZdlPv", "memproxy_route")
 """Names without which a library is not libmemproxy; the whole table is checked where it is built."""
@@ -71,6 +78,10 @@ def check_libraries(
         if allocator is None:
             continue
         found += _check_object(facts, abi, allocator, "allocator")
+        if not _PLAIN_NAME.fullmatch(os.path.basename(allocator.path)):
+            text = "has a name that the runtime linker would split or expand"
+            hint = "give it a name of letters, digits and . _ + -"
+            found.append(Finding("allocator-name", ERROR, allocator.path, text, hint))
         if "memproxy_route" in allocator.exports or os.path.basename(allocator.path) == LIBRARY:
             text = "is libmemproxy itself, not an allocator"
             found.append(Finding("allocator-is-proxy", ERROR, allocator.path, text, "name the allocator's own library"))
@@ -102,9 +113,8 @@ def interposers(facts: SolarisFacts, abi: Abi) -> tuple[tuple[Interposer, ...], 
         path = locate(facts, preload.name, effective.library_path)
         if path is None:
             text = f"preloads {preload.name}, which does not exist: every {abi.name} process dies of it already"
-            hint = (
-                f"remove it from the configuration first: LD_NOCONFIG=yes mv {abi.config_path} {abi.config_path}.broken"
-            )
+            config = shlex.quote(facts.root.host_path(abi.config_path))
+            hint = f"put it there, or take it out of {config} first (decode it: ldconfig show)"
             findings.append(Finding("preload-object-missing", ERROR, abi.config_path, text, hint))
             continue
         host_path = facts.root.host_path(facts.root.resolve(path))
@@ -134,7 +144,7 @@ def refuse_interposers(
             adopted.append(other.item)
             continue
         text = f"already preloads {other.item}, which takes malloc in every {abi.name} process"
-        hint = f"make it the allocator (--allocator {other.host_path}) or take it out of the configuration first"
+        hint = f"make it the allocator (--allocator {shlex.quote(other.host_path)}) or take it out first"
         found.append(Finding("interposer-ahead", ERROR, abi.config_path, text, hint))
     return tuple(adopted), tuple(found)
 
@@ -146,6 +156,11 @@ def _check_config(facts: SolarisFacts, abi: Abi, groups: Groups) -> list[Finding
     if file.state is None:
         return found
     found += access.judge(facts.root, path, "config", groups)
+    status = facts.root.lstat(path)
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        text = "is a symbolic link, which would be lost when the file is replaced"
+        hint = f"put the file itself in its place: {shlex.quote(facts.root.host_path(path))}"
+        found.append(Finding("config-is-link", ERROR, path, text, hint))
     away = access.aside(facts.root, path)
     if file.verdict != "accepted":
         text = f"the runtime linker does not use it ({file.verdict}{': ' + file.problem if file.problem else ''})"
@@ -185,6 +200,9 @@ def _check_object(facts: SolarisFacts, abi: Abi, library: Library, noun: str) ->
         found.append(
             Finding(f"{noun}-text-relocations", WARNING, library.path, "has text relocations", "build it with -fPIC")
         )
+    if os.path.getsize(library.path) > MAX_READ:
+        text = f"is larger than the {MAX_READ >> 20} MiB that verify reads of a file"
+        found.append(Finding(f"{noun}-too-large", ERROR, library.path, text, "strip it"))
     for needed in library.needed:
         found += _check_needed(facts, abi, library, needed, noun)
     return found
@@ -223,22 +241,11 @@ def _check_needed(facts: SolarisFacts, abi: Abi, library: Library, needed: str, 
 
 def _check_mounts(facts: SolarisFacts, directory: str) -> list[Finding]:
     """The generation has to be there when the first process starts, before anything but `/` is mounted."""
-    found = []
-    for mount in facts.early_mounts:
-        if directory == mount or directory.startswith(f"{mount}/"):
-            text = f"lies on {mount}, a file system of its own, which is not mounted when the first processes start"
-            found.append(
-                Finding("prefix-not-on-root", ERROR, directory, text, "choose a prefix on the root file system")
-            )
-    existing = directory
-    while not facts.root.exists(existing):
-        existing = os.path.dirname(existing)
-    status = facts.root.stat(existing)
-    top = facts.root.stat("/")
-    if not found and status is not None and top is not None and status.st_dev != top.st_dev:
-        text = f"{existing} is another file system than / and may not be mounted when the first processes start"
-        found.append(Finding("prefix-not-on-root", ERROR, directory, text, "choose a prefix on the root file system"))
-    return found
+    mount = facts.mounted_later(directory)
+    if mount is not None:
+        text = f"lies on {mount}, a file system of its own, which is not mounted when the first processes start"
+        return [Finding("prefix-not-on-root", ERROR, directory, text, "choose a prefix on the root file system")]
+    return []
 
 
 def _existing(facts: SolarisFacts, directory: str, noun: str, groups: Groups) -> list[Finding]:

@@ -6,13 +6,15 @@ The generation stays until the next boot unless `purge` asks for it and it is pr
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from dataclasses import replace
 
+from memproxy_sol import access, journal, mappings
 from memproxy_sol import entry as entries
-from memproxy_sol import journal, mappings
 from memproxy_sol.abi import ABIS, Abi
-from memproxy_sol.errors import LdConfigError
+from memproxy_sol.errors import HostError, LdConfigError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
@@ -45,9 +47,8 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool) -> Plan:
     files = dict(record.files)
     still_configured = bool(remaining)
     if not still_configured:
-        for path, purpose in ((facts.manifest_path, "SMF manifest"), (facts.profile_path, "SMF profile")):
-            if path is not None:
-                _remove_ours(facts, path, purpose, files, plan_steps, findings)
+        for path in [path for path in files if path != LIST_PATH]:
+            _remove_ours(facts, path, "SMF manifest or profile", files, plan_steps, findings)
     generations = dict(record.generations)
     if purge:
         named = _generations_named(facts, after)
@@ -62,6 +63,10 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool) -> Plan:
         if not still_configured:
             _remove_ours(facts, LIST_PATH, "exclusion list", files, plan_steps, findings)
     leave_nothing = purge and not still_configured and not generations
+    if facts.record is None and any(step for step in plan_steps):
+        text = "is missing or damaged, so only the configuration is restored; the rest of ours stays"
+        hint = "look for lib/memproxy, memproxy.xml and /etc/memproxy.conf below the root"
+        findings.append(Finding("record-missing", WARNING, RECORD_PATH, text, hint))
     if facts.record is not None:
         present = facts.root.read(RECORD_PATH)
         left = replace(record, abis=remaining, generations=generations, files=files)
@@ -87,6 +92,16 @@ def _restore(
     path = abi.config_path
     purpose = f"{abi.name} runtime linker configuration"
     nothing = ConfigChange(abi, file.config, file.config)
+    if file.state is None and known is not None and known.original is not None and file.verdict == "absent":
+        text = "was removed by somebody since install; the file from before is put back"
+        finding = Finding(
+            "config-changed", NOTE, path, text, f"rm {shlex.quote(facts.root.host_path(path))}, if it is not wanted"
+        )
+        step = ReplaceFile(path, None, known.original, purpose)
+        return ConfigChange(abi, None, _decoded(facts, known.original, file)), [step], [finding]
+    if file.verdict == "unreadable":
+        text = f"{file.problem}, so nothing is taken out of it"
+        return nothing, [], [Finding("config-unusable", WARNING, path, text, access.aside(facts.root, path))]
     if file.state is None:
         return nothing, [], []
     if known is not None and digest(file.state.data) == known.written:
@@ -161,9 +176,12 @@ def _remove_ours(
     """Remove a file which we created, unless somebody has changed it since."""
     if path not in files:
         return
-    state = facts.root.read(path)
+    try:
+        state = facts.root.read(path)
+    except HostError:
+        state = FileState(b"", 0, 0, 0)  # a FIFO, a directory: not what we made
     if state is not None and digest(state.data) != files[path]:
-        host = facts.root.host_path(path)
+        host = shlex.quote(facts.root.host_path(path))
         text = f"was changed since install and is kept ({purpose})"
         findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
     elif state is not None:
@@ -198,6 +216,11 @@ def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str]) -> Fin
     if directory in named:
         text = f"is kept: {named[directory]} still names it"
         return Finding("generation-in-use", WARNING, directory, text, "uninstall there first")
+    known = facts.record.generations[directory] if facts.record else {}
+    strangers = [name for name in _files_below(facts.root, directory) if name not in known]
+    if strangers:
+        text = f"is kept: it holds {strangers[0]}, which is not ours"
+        return Finding("generation-in-use", WARNING, directory, text, "move that away and purge again")
     users = mappings.processes_that_map(facts.root, directory)
     if users is None:
         text = "is kept: whether a running process still maps it cannot be told on this machine"
@@ -208,7 +231,15 @@ def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str]) -> Fin
     return None
 
 
+def _files_below(root: Root, directory: str) -> tuple[str, ...]:
+    """The files of a generation's directory, relative to it."""
+    top = root.host_path(directory)
+    return tuple(os.path.relpath(os.path.join(where, name), top) for where, _, names in os.walk(top) for name in names)
+
+
 def _cleanup(facts: SolarisFacts, record: Record) -> tuple[str, ...]:
     """Directories that we made, deepest first; they go if they are empty."""
-    made = {d for change in journal.history(facts.root) for d in change.directories} | set(record.directories)
+    made = set(record.directories)
+    with contextlib.suppress(HostError):  # a damaged journal: then what it made stays
+        made |= {d for change in journal.history(facts.root) for d in change.directories}
     return tuple(sorted(made, key=lambda d: (-d.count(os.sep), d)))

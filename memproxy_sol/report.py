@@ -35,6 +35,11 @@ def progress(text: str) -> None:
         console(stderr=True).print(f"[dim]{escape(printable(text))}[/dim]")
 
 
+def say(text: str) -> None:
+    """A line on standard error, whatever it holds."""
+    print(printable(text), file=sys.stderr)
+
+
 def print_json(value: Any) -> None:
     """`value` as indented JSON on standard output, ASCII only."""
     print(json.dumps(value, indent=2))

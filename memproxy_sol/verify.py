@@ -20,6 +20,7 @@ from memproxy_sol.access import Groups
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.executable import USUAL_DIRECTORIES, reported
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
+from memproxy_sol.generation import DEFAULT_PREFIX
 from memproxy_sol.hosts import solaris
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
@@ -75,6 +76,8 @@ def verify(root: Root, *, host: str | None = None, release: str | None = None, m
         if record is None:
             text = "is missing, so what was there before install is not known any more"
             checker.add("record-missing", ERROR, RECORD_PATH, text, checker.install())
+        else:
+            checker.findings += access.judge(root, RECORD_PATH, "record", checker.groups)
         checker.configurations(record or Record())
         checker.libraries(record or Record())
         checker.exclusion_list()
@@ -97,10 +100,14 @@ def _unreadable_parts(root: Root) -> list[Finding]:
                 decode_record(state.data)
         except HostError as error:
             found.append(_unreadable(root, path, noun, error))
+    change = None
     try:
         change = journal.unfinished(root)
-    except HostError:
-        change = None  # only root may read the journals; the other layers are judged all the same
+    except HostError as error:
+        # Only root may read the journals; for others the layers are judged all the same.
+        if not isinstance(error.__cause__, PermissionError):
+            where = error.where or journal.CHANGES
+            found.append(Finding("journal-damaged", ERROR, where, error.what, error.hint or access.aside(root, where)))
     if change is not None:
         text = f"change {change.number} ({change.what}), begun {change.started}, was cut short"
         hint = "the next install or uninstall takes it back"
@@ -138,7 +145,10 @@ class _Checker:
     def install(self, bits: int | None = None) -> str:
         """The command that brings the host back to its policy."""
         at_root = "" if self.root.is_live else f" --root {shlex.quote(self.root.path)}"
-        return f"memproxy-sol install{at_root}" + (f" --bits {bits}" if bits else "")
+        known = self.facts.record.abis.values() if self.facts.record else ()
+        prefixes = {abi.generation.rpartition("/lib/memproxy/")[0] for abi in known} - {DEFAULT_PREFIX}
+        at_prefix = "".join(f" --prefix {shlex.quote(prefix)}" for prefix in sorted(prefixes)[:1])
+        return f"memproxy-sol install{at_root}{at_prefix}" + (f" --bits {bits}" if bits else "")
 
     # The configuration layer.
 
@@ -243,7 +253,9 @@ class _Checker:
         path = file.abi.config_path
         if not any(self.root.exists(candidate) for candidate in candidates):
             text = f"preloads {name}, which does not exist: every {file.abi.name} process dies of it"
-            hint = f"take it out of the configuration (LD_NOCONFIG=yes crle{' -64' if file.abi.bits == 64 else ''} ...)"
+            hint = (
+                f"put it there, or take it out of {shlex.quote(self.root.host_path(path))} (decode it: ldconfig show)"
+            )
             self.add("preload-object-missing", ERROR, path, text, hint)
 
     def _trust(self, file: ConfigFile, known: AbiRecord, mend: str) -> None:
@@ -278,6 +290,17 @@ class _Checker:
                 known = self._guessed(file)
             for name in known.files:
                 self._library(file.abi, known.generation, generation.member_name(bits, name), record)
+        for directory in sorted({known.generation for known in record.abis.values()}):
+            mount = self.facts.mounted_later(directory)
+            if mount is not None:
+                text = f"lies on {mount}, a file system of its own, which is not mounted when the first processes start"
+                self.add(
+                    "prefix-not-on-root",
+                    ERROR,
+                    directory,
+                    text,
+                    f"{self.install()} with a prefix on the root file system",
+                )
         for directory, members in record.generations.items():
             if any(known.generation == directory for known in record.abis.values()):
                 self._strangers(directory, members)
@@ -331,7 +354,10 @@ class _Checker:
             return known.get(name) == digest(data)
         digests = {}
         for member in self._members(directory):
-            state = self.root.read(f"{directory}/{member}")
+            try:
+                state = self.root.read(f"{directory}/{member}")
+            except HostError:
+                return False
             digests[member] = digest(state.data) if state else ""
         return generation.name_of(digests) == os.path.basename(directory)
 
@@ -357,7 +383,7 @@ class _Checker:
         state = self.facts.exclusion_list
         if state is None:
             text = "does not exist: no program is excluded"
-            self.add("exclusions-missing", WARNING, path, text, "memproxy-sol exclude add NAME, or install again")
+            self.add("exclusions-missing", WARNING, path, text, self.install())
             return
         for finding in access.judge(self.root, path, "exclusions", self.groups):
             text = finding.text

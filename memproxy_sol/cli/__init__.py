@@ -3,12 +3,24 @@ scripts ask often, and `verify --smf`, which must work at boot with the standard
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `memproxy-sol` with `argv` (default: this process's arguments); return the exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
+    _settle_streams()
+    status = _dispatch(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it has to outlive this function
+        print(f"memproxy-sol: standard output: {error.strerror}", file=sys.stderr)
+        return status or 1
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-v"]):
         from memproxy_sol import __version__
 
@@ -21,3 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     from memproxy_sol.cli.application import run
 
     return run(arguments)
+
+
+def _settle_streams() -> None:
+    """A closed stream must not become a traceback, nor its descriptor a file of ours; nor must an odd name."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it has to outlive this function
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

@@ -73,7 +73,6 @@ def run(arguments: list[str]) -> int:
     """Run the application with `arguments` (without the program's name); return the exit status."""
     try:
         _, status = MemproxySol.run(["memproxy-sol", *arguments], exit=False)
-        sys.stdout.flush()
     except errors.MemproxyError as error:
         return errors.report(error)
     except OSError as error:

@@ -21,15 +21,17 @@ from memproxy_sol.root import Root
 class InstallSwitches(TargetCommand):
     """What install and plan are asked for."""
 
-    bits: Any = cli.SwitchAttr(
-        ["--bits"], str, argname="32,64", help="The ABIs to configure (default: all)"
-    )
+    bits: Any = cli.SwitchAttr(["--bits"], str, argname="32,64", help="The ABIs to configure (default: all)")
     allocators: Any = cli.SwitchAttr(
         ["--allocator"],
         str,
         list=True,
         argname="FILE",
         help="The custom allocator's shared object on this machine; its ABI is read from it; repeatable",
+    )
+    without_allocator = cli.Flag(
+        ["--without-allocator"],
+        help="Install libmemproxy alone; otherwise the installed allocator stays",
     )
     libraries: Any = cli.SwitchAttr(
         ["--libraries"],
@@ -59,7 +61,9 @@ class InstallSwitches(TargetCommand):
         chosen = self.parsed_bits(self.bits)
         if chosen is not None:
             policy = replace(policy, bits=chosen)
-        return Wishes(policy, tuple(self.allocators), self.libraries)
+        if self.without_allocator and self.allocators:
+            raise UsageError("--without-allocator and --allocator contradict each other", hint="leave one out")
+        return Wishes(policy, tuple(self.allocators), bool(self.without_allocator), self.libraries)
 
     def planned(self, root: Root) -> Plan:
         """The plan; what preflight has against it is printed before Refusal is raised."""
@@ -108,7 +112,7 @@ result. Nothing of others is lost; a second run changes nothing.
         with locked(root):
             mended = change.mend_unfinished(root)
             if mended is not None:
-                report.console(stderr=True).print(mended)
+                report.say(mended)
             plan = self.planned(root)
             if self.json:
                 report.print_json(plan.to_json())

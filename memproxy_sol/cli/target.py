@@ -47,6 +47,8 @@ class TargetCommand(Command):
 
     def opened(self) -> Root:
         """The tree that --root names."""
+        if not self.root:
+            raise UsageError("--root names no directory", hint="is a variable unset?")
         return Root(self.root)
 
     def parsed_bits(self, value: str | None) -> tuple[int, ...] | None:

@@ -40,7 +40,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
         with locked(root):
             mended = change.mend_unfinished(root)
             if mended is not None:
-                report.console(stderr=True).print(mended)
+                report.say(mended)
             plan = change.plan_uninstall(target, bits, self.purge)
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
             change.carry_out(plan, report.progress)

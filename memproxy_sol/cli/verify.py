@@ -9,7 +9,7 @@ from plumbum import cli
 from memproxy_sol import report
 from memproxy_sol import verify as verification
 from memproxy_sol.cli.target import TargetCommand
-from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK
+from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_FAILED, EXIT_OK
 
 
 class Verify(TargetCommand):
@@ -31,4 +31,6 @@ exclusion list and the SMF service. It mends nothing. Exit status: 0 all is well
             report.print_json(result.to_json())
         else:
             report.verification(result)
+        if result.errors and all(finding.unreadable for finding in result.errors):
+            return EXIT_FAILED
         return EXIT_DIFFERENCES if result.errors else EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ from memproxy_sol.smf import manifest_directory, profile_path
 
 RELEASES = ("10", "11", "11.4", "illumos")
 """What `--release` takes: the releases that differ in what we write or where."""
+
+MEMORY_FILE_SYSTEMS = (
+    *("/proc", "/dev", "/devices", "/system", "/tmp", "/var/run", "/etc/svc/volatile", "/etc/mnttab"),
+    *("/dev/fd", "/net", "/home"),
+)
+"""Where every release mounts something that an image's own files lie under (filesystem(7), autofs)."""
 
 _LIBC = {32: "/lib/libc.so.1", 64: "/lib/64/libc.so.1"}
 
@@ -62,22 +69,51 @@ class SolarisFacts:
         """Whether this release writes and understands the identification block (not before Solaris 11)."""
         return self.release != "10"
 
+    def mounted_later(self, directory: str) -> str | None:
+        """The mount point over `directory` that is not mounted when the first process starts, None if there is none."""
+        for mount in (*self.early_mounts, *MEMORY_FILE_SYSTEMS):
+            if directory == mount or directory.startswith(f"{mount}/"):
+                return mount
+        existing = directory
+        try:
+            while not self.root.exists(existing):
+                existing = os.path.dirname(existing)
+            here, top = self.root.stat(existing), self.root.stat("/")
+        except HostError:
+            return None  # a loop of links, which is judged with the paths
+        return existing if here is not None and top is not None and here.st_dev != top.st_dev else None
+
     def layout(self, abi: Abi) -> Layout:
         """The layout of this machine's configuration file."""
         return layout_for(self.machine, abi.bits)
 
 
 def read(
-    root: Root, *, host: str | None = None, release: str | None = None, machine: str | None = None
+    root: Root,
+    *,
+    host: str | None = None,
+    release: str | None = None,
+    machine: str | None = None,
+    tolerant: bool = False,
 ) -> SolarisFacts:
     """The facts of the system below `root`; `host`, `release` and `machine` are used where the image does not say.
 
     Raises HostError where the tree does not look like Solaris and `host` does not say so, where an option
-    contradicts the image, and for whatever cannot be read.
+    contradicts the image, and for whatever cannot be read. `tolerant` takes the latter for absent: uninstall must
+    not refuse because the present state is bad.
     """
-    known = record.read(root)
-    release_line = _first_line(root.read("/etc/release"))
-    headers = {bits: _libc_header(root, path) for bits, path in _LIBC.items()}
+
+    def look(path: str) -> FileState | None:
+        try:
+            return root.read(path)
+        except HostError:
+            if tolerant:
+                return None
+            raise
+
+    known = _known(root, tolerant)
+    release_line = _first_line(look("/etc/release"))
+    headers = {bits: _libc_header(look(path), path, tolerant) for bits, path in _LIBC.items()}
     if release_line is None and not any(headers.values()) and host != "solaris" and known is None:
         raise HostError(
             "does not look like a Solaris root: it has neither /etc/release nor /lib/libc.so.1",
@@ -89,7 +125,7 @@ def read(
     libc = {bits: _LIBC[bits] if header else None for bits, header in headers.items()}
     manifests = manifest_directory(root, chosen_release, release_line or "")
     configs = {
-        abi.bits: read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release)
+        abi.bits: read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release, tolerant)
         for abi in chosen_machine.abis()
     }
     return SolarisFacts(
@@ -100,17 +136,31 @@ def read(
         sources={"release": release_source, "machine": machine_source},
         libc=libc,
         configs=configs,
-        exclusion_list=root.read(LIST_PATH),
+        exclusion_list=look(LIST_PATH),
         manifest_path=f"{manifests}/memproxy.xml",
         profile_path=profile_path(chosen_release, release_line or ""),
         record=known,
-        early_mounts=_mounts(root.read("/etc/vfstab")),
+        early_mounts=_mounts(look("/etc/vfstab")),
     )
 
 
-def read_config(root: Root, abi: Abi, layout: Layout, release: str) -> ConfigFile:
+def _known(root: Root, tolerant: bool) -> record.Record | None:
+    try:
+        return record.read(root)
+    except HostError:
+        if tolerant:
+            return None
+        raise
+
+
+def read_config(root: Root, abi: Abi, layout: Layout, release: str, tolerant: bool = False) -> ConfigFile:
     """The configuration file of `abi` as ld.so.1 of that release sees it."""
-    state = root.read(abi.config_path)
+    try:
+        state = root.read(abi.config_path)
+    except HostError as error:
+        if not tolerant:
+            raise
+        return ConfigFile(abi, None, "unreadable", None, error.what)
     if state is None:
         return ConfigFile(abi, None, "absent", None)
     verdict = loader_verdict(state.data, layout)
@@ -167,13 +217,14 @@ def _choose_machine(
     return (MACHINES[known.machine], record.RECORD_PATH) if known else (X86, "the default")
 
 
-def _libc_header(root: Root, path: str) -> elf_header.ElfHeader | None:
-    state = root.read(path)
+def _libc_header(state: FileState | None, path: str, tolerant: bool) -> elf_header.ElfHeader | None:
     if state is None:
         return None
     try:
         return elf_header.parse(state.data)
     except ElfError as error:
+        if tolerant:
+            return None
         raise HostError(error.what, where=path, hint="the image is damaged") from error
 
 
@@ -189,7 +240,8 @@ def _mounts(vfstab: FileState | None) -> tuple[str, ...]:
         return ()
     lines = vfstab.data.decode("utf-8", "surrogateescape").splitlines()
     fields = [line.split() for line in lines if not line.lstrip().startswith("#")]
-    return tuple(f[2] for f in fields if len(f) >= 3 and f[2].startswith("/") and f[2] != "/")
+    points = (re.sub("/+", "/", f[2]).rstrip("/") for f in fields if len(f) >= 3 and f[2].startswith("/"))
+    return tuple(point for point in points if point)
 
 
 def abis_of(facts: SolarisFacts, bits: tuple[int, ...] | None) -> tuple[Abi, ...]:

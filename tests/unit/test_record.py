@@ -72,5 +72,5 @@ def test_a_newer_format_is_told() -> None:
 
 @pytest.mark.parametrize("place", ["/usr", "/lib/memproxy/..", "/usr/local/lib/memproxy/0123456789abcdef/x", ""])
 def test_nothing_but_a_generation_is_taken_for_one(place: str) -> None:
-    with pytest.raises(HostError, match="is no place for a generation|is not a"):
+    with pytest.raises(HostError, match=r"is no place for a generation|is not a"):
         record.decode(record.encode(Record(machine="x86", generations={place: {}})))
