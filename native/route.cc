@@ -267,8 +267,16 @@ void publish(Function *place, Function function) {
   __atomic_store_n(place, function, __ATOMIC_RELEASE);
 }
 
+// What takes blocks back comes first, in both tables: another thread may free a block as soon as it can get one.
 template <const Heap &target>
-void publish_table(Heap *table, bool check) {
+void publish_takers(Heap *table, bool check) {
+  publish(&table->realloc, check ? checked_realloc<target> : target.realloc);
+  publish(&table->free, check ? checked_free<target> : target.free);
+  publish(&table->usable_size, check ? checked_usable_size<target> : target.usable_size);
+}
+
+template <const Heap &target>
+void publish_givers(Heap *table) {
   publish(&table->malloc, target.malloc);
   publish(&table->calloc, target.calloc);
   publish(&table->memalign, target.memalign);
@@ -276,9 +284,25 @@ void publish_table(Heap *table, bool check) {
   publish(&table->aligned_alloc, target.aligned_alloc);
   publish(&table->valloc, target.valloc);
   publish(&table->pvalloc, target.pvalloc);
-  publish(&table->realloc, check ? checked_realloc<target> : target.realloc);
-  publish(&table->free, check ? checked_free<target> : target.free);
-  publish(&table->usable_size, check ? checked_usable_size<target> : target.usable_size);
+}
+
+void publish_tables() {
+  publish_takers<entry_target>(&heap_entry, true);
+  publish_takers<base_target>(&heap_base, true);
+  publish_givers<entry_target>(&heap_entry);
+  publish_givers<base_target>(&heap_base);
+}
+
+// No block of the bootstrap region is in use, nor will one be.
+void publish_without_checks() {
+  publish_takers<entry_target>(&heap_entry, false);
+  publish_takers<base_target>(&heap_base, false);
+}
+
+// glibc's malloc sets itself up without a lock in its first call, and relies on there being one thread only. Threads that are
+// older than the decision would all make their first call at once.
+void warm_up_system() {
+  if (taken == Route::kSystem && entry_target.malloc != nullptr) entry_target.free(entry_target.malloc(1));
 }
 
 // ---- The decision.
@@ -368,14 +392,11 @@ bool route_ready(bool insist) {
   const int saved = errno;
   record_state(MEMPROXY_STATE_RESOLVING);
   resolve();
-  publish_table<entry_target>(&heap_entry, true);
-  publish_table<base_target>(&heap_base, true);
+  warm_up_system();
+  publish_tables();
   record_state(MEMPROXY_STATE_READY);
   __atomic_store_n(&state, static_cast<uint32_t>(MEMPROXY_STATE_READY), __ATOMIC_RELEASE);
-  if (bootstrap_close()) {
-    publish_table<entry_target>(&heap_entry, false);
-    publish_table<base_target>(&heap_base, false);
-  }
+  if (bootstrap_close()) publish_without_checks();
   errno = saved;
   return true;
 }

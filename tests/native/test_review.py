@@ -35,3 +35,15 @@ def test_preload_whose_malloc_calls_libc_s_internal_name(
     report = served(bits, [owner, library(bits).path, allocators(bits)["jemalloc"]])
     assert report["reason"] == "not-owner"
     assert set(report["each"].values()) == {"glibc"}
+
+
+# ---- Threads older than the decision
+
+
+@both_abis
+def test_threads_older_than_the_decision(library: Library, compile: Compile, run: Run, bits: int) -> None:
+    """A race: without the warm-up of glibc's malloc two or three of a hundred runs fail."""
+    program = compile("early_threads.c", bits)
+    proxy = library(bits)
+    for _ in range(150):
+        run([program], [proxy.path])
