@@ -24,7 +24,10 @@ const char *platform_executable(char *buffer, size_t size);
 // True if the process has more rights than who started it: nothing in its environment may be believed.
 bool platform_secure();
 
-// The value of an environment variable, or null. Reads `environ`; allocates nothing and takes no lock.
+// The environment as the C library holds it; null as long as it does not.
+char **platform_environment_list();
+
+// The value of an environment variable, or null. Allocates nothing and takes no lock.
 const char *platform_environment(const char *name);
 
 // False as long as the C library has not yet taken over the environment, which is before its own initialiser.

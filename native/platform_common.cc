@@ -8,12 +8,11 @@
 
 #include "platform.h"
 
-extern "C" char **environ;
-
 const char *platform_environment(const char *name) {
   const size_t length = strlen(name);
-  if (environ == nullptr) return nullptr;
-  for (char **entry = environ; *entry != nullptr; ++entry)
+  char **entry = platform_environment_list();
+  if (entry == nullptr) return nullptr;
+  for (; *entry != nullptr; ++entry)
     if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=') return *entry + length + 1;
   return nullptr;
 }

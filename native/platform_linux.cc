@@ -14,7 +14,10 @@
 
 #include "platform.h"
 
-extern "C" char **environ;
+// Not `environ`: a program may have a variable of this name.
+extern "C" char **__environ;
+
+char **platform_environment_list() { return __environ; }
 
 // The kernel marks the path of a program whose file is gone. A file may also really be called so.
 static bool drop_deleted_mark(char *path, size_t length) {
@@ -39,7 +42,7 @@ const char *platform_executable(char *buffer, size_t size) {
 
 bool platform_secure() { return getauxval(AT_SECURE) != 0; }
 
-bool platform_started() { return environ != nullptr; }
+bool platform_started() { return __environ != nullptr; }
 
 // The message about a name that does not exist is not left for the program's next dlerror.
 static void *find(void *handle, const char *name) {

@@ -8,6 +8,10 @@
 
 #include "platform.h"
 
+extern "C" char **environ;
+
+char **platform_environment_list() { return environ; }
+
 // Not limited to the 16 bytes of ps(1); links followed; perhaps relative. The first call reads /proc/self/auxv, so it is
 // null in a chroot without /proc or when no descriptor is free (getexecname(3C)).
 const char *platform_executable(char *, size_t) { return getexecname(); }
