@@ -44,15 +44,15 @@ void debug_tell(const char *executable, const char *list) {
   line.add("memproxy: ");
   line.add_path(executable == nullptr || *executable == '\0' ? "(program of unknown name)" : executable);
   line.add(": route ");
-  line.add(route_name(static_cast<Route>(memproxy_record.route)));
+  line.add(route_name(static_cast<Route>(own_record.route)));
   line.add(", served by ");
   const char *allocator = record_allocator();
   line.add_path(allocator == nullptr ? "(unknown)" : allocator);
   line.add(": ");
-  switch (memproxy_record.reason) {
+  switch (own_record.reason) {
     case MEMPROXY_REASON_LIST:
       line.add("line ");
-      line.add_number(memproxy_record.line);
+      line.add_number(own_record.line);
       line.add(" of ");
       line.add(list);
       break;

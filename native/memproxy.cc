@@ -17,6 +17,8 @@ EXPORT_DATA struct memproxy_record memproxy_record = {{'m', 'e', 'm', 'p', 'r', 
                                                       0,
                                                       {0}};
 
+extern struct memproxy_record own_record __attribute__((alias("memproxy_record")));
+
 static_assert(sizeof(struct memproxy_record) == 8 + 6 * 4 + MEMPROXY_RECORD_PATH, "one layout for both ABIs");
 static_assert(static_cast<int>(Route::kSystem) == MEMPROXY_ROUTE_SYSTEM, "the record's number of the route");
 static_assert(static_cast<int>(Route::kCustom) == MEMPROXY_ROUTE_CUSTOM, "the record's number of the route");
@@ -27,20 +29,20 @@ static const char kReasons[][16] = {"undecided", "default", "list", "environment
 static_assert(sizeof kReasons / sizeof *kReasons == MEMPROXY_REASON_NOT_OWNER + 1, "a word for each reason");
 
 void record_state(memproxy_state state) {
-  __atomic_store_n(&memproxy_record.state, static_cast<uint32_t>(state), __ATOMIC_RELEASE);
+  __atomic_store_n(&own_record.state, static_cast<uint32_t>(state), __ATOMIC_RELEASE);
 }
 
 void record_fill(Route route, memproxy_reason_number reason, unsigned line, const char *allocator) {
-  memproxy_record.route = static_cast<uint32_t>(route);
-  memproxy_record.reason = static_cast<uint32_t>(reason);
-  memproxy_record.line = line;
+  own_record.route = static_cast<uint32_t>(route);
+  own_record.reason = static_cast<uint32_t>(reason);
+  own_record.line = line;
   allocator_path = allocator;
   if (allocator == nullptr) return;
-  for (size_t i = 0; i + 1 < sizeof memproxy_record.allocator && allocator[i] != '\0'; ++i)
-    memproxy_record.allocator[i] = allocator[i];
+  for (size_t i = 0; i + 1 < sizeof own_record.allocator && allocator[i] != '\0'; ++i)
+    own_record.allocator[i] = allocator[i];
 }
 
-const char *record_reason() { return kReasons[memproxy_record.reason]; }
+const char *record_reason() { return kReasons[own_record.reason]; }
 const char *record_allocator() { return allocator_path; }
 
 EXPORT const char *memproxy_route(void) {

@@ -2,8 +2,12 @@
 #ifndef MEMPROXY_RECORD_INTERNAL_H
 #define MEMPROXY_RECORD_INTERNAL_H
 
+#include "export.h"
 #include "memproxy.h"
 #include "route_name.h"
+
+// Our memproxy_record: the public name may lead to that of another copy of this library, ahead of us.
+extern HIDDEN struct memproxy_record own_record;
 
 void record_state(memproxy_state state);
 

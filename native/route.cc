@@ -168,10 +168,16 @@ Object find_definer(Object from, Object until, const char *name) {
   return nullptr;
 }
 
-bool is_allocator(Object object, Heap *heap) { return !object_is_libc(object) && heap_find(heap_source(object), heap); }
+// Another copy of this library: a user's own preload, or the generation before this one. It has no heap to offer.
+bool is_memproxy(Object object) { return object_function(object, "memproxy_route") != nullptr; }
+
+bool is_allocator(Object object, Heap *heap) {
+  return !object_is_libc(object) && !is_memproxy(object) && heap_find(heap_source(object), heap);
+}
 
 Object find_custom(Object self, Heap *heap) {
-  const Object next = object_next(self);
+  Object next = object_next(self);
+  while (next != nullptr && is_memproxy(next)) next = object_next(next);
   for (Object object = next; object != nullptr; object = object_next(object)) {
     if (!object_same_directory(self, object) || !is_allocator(object, heap)) continue;
     if (object == next || !object_is_needed(object)) return object;
@@ -184,7 +190,7 @@ Object find_custom(Object self, Heap *heap) {
 
 Object find_system(Object self, Object custom, Heap *heap) {
   for (Object object = object_next(self); object != nullptr; object = object_next(object)) {
-    if (object == custom) continue;
+    if (object == custom || is_memproxy(object)) continue;
     heap_find_plain(heap_source(object), heap);
     if (heap->malloc == nullptr || heap->realloc == nullptr || heap->free == nullptr) continue;
     if (object_is_libc(object) || object_is_needed(object)) return object;
@@ -337,6 +343,7 @@ void resolve() {
     owner = find_definer(object_first(), self, "malloc");
     custom = find_custom(self, &custom_heap);
     system = find_system(self, custom, &system_heap);
+    operators_find_replaced(self);
   }
   const HeapSource libc = {lookup_in_libc, nullptr};
   const HeapSource system_source = system == nullptr ? libc : heap_source(system);

@@ -24,6 +24,10 @@ extern HIDDEN RouteReports route_reports;
 // Keeps errno. `insist`: decide even if the environment cannot be read yet.
 bool route_ready(bool insist = false);
 
+// Looks once whether an object ahead of `self`, which is us, replaces an operator new or delete that others are made from.
+// Until then it counts as replaced. (operators.cc)
+void operators_find_replaced(Object self);
+
 // As memproxy.h numbers them, for the record; valid when route_ready.
 Route route_taken();
 

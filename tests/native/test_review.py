@@ -47,3 +47,44 @@ def test_threads_older_than_the_decision(library: Library, compile: Compile, run
     proxy = library(bits)
     for _ in range(150):
         run([program], [proxy.path])
+
+
+# ---- Some of the operators replaced
+
+
+@both_abis
+@pytest.mark.parametrize("flags", ["", "-DALIGNED", "-DARRAYS"])
+@pytest.mark.parametrize("allocator", [None, "mimalloc"])
+def test_other_operators_are_made_from_the_program_s(
+    library: Library, compile: Compile, run: Run, bits: int, flags: str, allocator: str | None
+) -> None:
+    program = compile("few_operators.cc", bits, "-std=c++17", *flags.split())
+    assert run([program]).output == "ok\n"
+    preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    assert run([program], preload).output == "ok\n"
+
+
+# ---- Two copies of libmemproxy
+
+
+@both_abis
+@pytest.mark.parametrize("allocator", [None, "jemalloc"])
+def test_second_copy_is_no_allocator(
+    library: Library, served: Served, bits: int, tmp_path: Path, allocator: str | None
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    copies = [library(bits, tmp_path / "first").path, library(bits, tmp_path / "second").path]
+    report = served(bits, [*copies, *([allocators(bits)[allocator]] if allocator else [])])
+    assert report["reason"] == ("default" if allocator else "no-allocator")
+    assert set(report["each"].values()) == {allocator or "glibc"}
+
+
+# ---- A variable called environ
+
+
+@both_abis
+def test_program_with_its_own_environ(library: Library, compile: Compile, run: Run, bits: int) -> None:
+    program = compile("own_environ.c", bits, "-ldl")
+    preload = [library(bits).path, allocators(bits)["jemalloc"]]
+    assert run([program], preload, environment={"MEMPROXY_ROUTE": "system"}).output == "environment\n"
