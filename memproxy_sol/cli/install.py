@@ -99,7 +99,7 @@ Builds what is missing, checks everything that could keep a process from startin
 runtime linker's configuration for each ABI, the exclusion list if there is none and the SMF service, and verifies the
 result. Nothing of others is lost; a second run changes nothing.
 
-    memproxy-sol install --root /mnt/be --bits 32,64 --allocator lib32/liballoc.so --allocator lib64/liballoc.so
+    memproxy-sol install --root /mnt/be --allocator a.so --allocator 64/a.so
 """
 
     dry_run = cli.Flag(["--dry-run"], help="Print the plan and change nothing (the same as memproxy-sol plan)")
