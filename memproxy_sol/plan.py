@@ -16,7 +16,7 @@ from memproxy_sol import entry as entries
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
-from memproxy_sol.errors import LdConfigError, RefusedError
+from memproxy_sol.errors import HostError, LdConfigError, RefusedError
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.generation import Generation
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
@@ -302,8 +302,11 @@ def _place(facts: SolarisFacts, directory: str, generation: Generation) -> list[
             repairs.append(MakeDirectory(f"{directory}/{name}"))
     for member in generation.members:
         path = f"{directory}/{member.name}"
-        before = facts.root.read(path)
         after = FileState(member.data, generations.FILE_MODE, 0, 0)
+        try:
+            before = facts.root.read(path)
+        except HostError:
+            before = None  # too large, or no file at all: not the member
         if before != after:
             repairs.append(MendMember(path, after))
     return repairs

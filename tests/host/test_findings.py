@@ -163,7 +163,9 @@ CASES: dict[str, tuple[str, Break]] = {
         "preload-missing",
         lambda image: (image / CONFIG[64]).write_bytes(encode(new(LAYOUTS[64]))),
     ),
+    "huge file": ("config-unusable", lambda image: os.truncate(image / CONFIG[32], 1 << 30)),
     # The library layer.
+    "huge library": ("library-unjudged", lambda image: os.truncate(member(image, "GEN/liballoc.so"), 1 << 30)),
     "generation removed": ("library-missing", remove("usr/local/lib/memproxy")),
     "library removed": ("library-missing", remove("GEN/64/libmemproxy.so")),
     "allocator removed": ("library-missing", remove("GEN/liballoc.so")),
@@ -247,6 +249,12 @@ CASES: dict[str, tuple[str, Break]] = {
     "record edited": (
         "record-damaged",
         content("var/opt/memproxy/installed.json", lambda d: d.replace(b'"trusted": true', b'"trusted": false')),
+    ),
+    "record writable by everybody": ("record-insecure", mode("var/opt/memproxy/installed.json", 0o666)),
+    "list without an end": ("exclusions-unusable", lambda image: os.truncate(image / "etc/memproxy.conf", 1 << 30)),
+    "journal garbage": (
+        "journal-damaged",
+        content("var/opt/memproxy/changes/000001.jsonl", lambda d: b"0 x\n" + d),
     ),
     "record is a directory": ("record-not-a-file", instead("var/opt/memproxy/installed.json", Path.mkdir)),
     "everything of ours gone": (

@@ -207,3 +207,23 @@ def test_a_root_that_does_not_exist_is_said_so(image: Image) -> None:
 
     assert main(["verify", "--root", "/no/such/directory"]) == 1
     assert "/no/such/directory: no such directory" in image.capsys.readouterr().err
+
+
+def test_a_library_that_is_no_libmemproxy_or_of_the_other_class_is_refused(image: Image) -> None:
+    directory = image.path.parent / "libraries"
+    (directory / "64").mkdir(parents=True)
+    shutil.copy(image.objects / "libplain.so", directory / "libmemproxy.so")
+    shutil.copy(image.objects / "libmemproxy.so", directory / "64/libmemproxy.so")
+    before = image.snapshot(inodes=True)
+    assert image.run("install", "--libraries", str(directory)) == 1
+    assert "error: library-exports: " in image.err
+    assert "error: library-wrong-class: " in image.err
+    assert image.snapshot(inodes=True) == before
+
+
+def test_an_allocator_that_is_too_large_is_refused(image: Image) -> None:
+    path = image.path.parent / "libbig.so"
+    shutil.copy(image.objects / "liballoc.so", path)
+    os.truncate(path, 20 << 20)
+    assert image.run("install", "--libraries", str(image.objects), f"--allocator={path}") == 1
+    assert "allocator-too-large" in image.err
