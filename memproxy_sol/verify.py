@@ -17,7 +17,7 @@ from typing import Any
 from memproxy_sol import access, elf_header, entry, exclusion_problems, exclusions, generation, journal, preloads, smf
 from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
-from memproxy_sol.errors import ElfError, HostError
+from memproxy_sol.errors import ElfError, HostError, SmfError
 from memproxy_sol.executable import USUAL_DIRECTORIES, reported
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.generation import DEFAULT_PREFIX
@@ -422,7 +422,7 @@ class _Checker:
             return
         try:
             program = smf.parse_manifest(state.data, self.facts.manifest_path).program
-        except Exception as error:
+        except SmfError as error:
             self.add("manifest-damaged", WARNING, self.facts.manifest_path, str(error), self.install())
             return
         if program is None or not self.root.exists(program):
