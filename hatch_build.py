@@ -7,6 +7,7 @@ that making a wheel from it needs no autotools.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -69,8 +70,10 @@ def copy_sources(root: Path, folder: str, destination: Path) -> None:
 
 def generate_configure(native: Path) -> None:
     """Run autoreconf in `native`; RuntimeError says what is missing."""
+    # automake writes lists in the order of Perl's hashes, which differs from run to run unless it is told a seed.
+    environment = {**os.environ, "PERL_HASH_SEED": "0"}
     try:
-        done = subprocess.run(["autoreconf", "-fi"], cwd=native, capture_output=True, text=True)
+        done = subprocess.run(["autoreconf", "-fi"], cwd=native, env=environment, capture_output=True, text=True)
     except FileNotFoundError:
         raise RuntimeError("autoreconf is missing: install autoconf, automake and libtool") from None
     if done.returncode != 0:
