@@ -7,7 +7,6 @@ that making a wheel from it needs no autotools.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -69,13 +68,16 @@ def copy_sources(root: Path, folder: str, destination: Path) -> None:
 
 
 def generate_configure(native: Path) -> None:
-    """Run autoreconf in `native`; RuntimeError says what is missing."""
-    # automake writes lists in the order of Perl's hashes, which differs from run to run unless it is told a seed.
-    environment = {**os.environ, "PERL_HASH_SEED": "0"}
-    try:
-        done = subprocess.run(["autoreconf", "-fi"], cwd=native, env=environment, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise RuntimeError("autoreconf is missing: install autoconf, automake and libtool") from None
-    if done.returncode != 0:
-        raise RuntimeError(f"autoreconf -fi failed:\n{done.stdout}{done.stderr}")
-    shutil.rmtree(native / "autom4te.cache", ignore_errors=True)
+    """Run autoreconf in `native`; RuntimeError says what is missing.
+
+    Twice: whether the first run sees libtool's macros, which it has just put into m4/, depends on the clock's second,
+    and Makefile.in with it. The second run always gives the same.
+    """
+    for _ in range(2):
+        try:
+            done = subprocess.run(["autoreconf", "-fi"], cwd=native, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise RuntimeError("autoreconf is missing: install autoconf, automake and libtool") from None
+        if done.returncode != 0:
+            raise RuntimeError(f"autoreconf -fi failed:\n{done.stdout}{done.stderr}")
+        shutil.rmtree(native / "autom4te.cache", ignore_errors=True)
