@@ -330,6 +330,22 @@ def obey(image: Image, finding: dict[str, str]) -> bool:
     return hint.startswith("memproxy-sol install") and image.install() in (0, 3)
 
 
+def test_a_search_directory_of_the_policy_that_is_gone_is_told(image: Image) -> None:
+    image.write("etc/memproxy.toml", b'library_path = ["/opt/lib"]\n')
+    assert image.install() == 0, image.err
+    edit(32, library_path=lambda v: None)(image)
+    assert image.run("verify") == 3
+    assert "error: library-path-missing: /var/ld/ld.config" in image.out
+    assert image.install() == 0
+    assert image.run("verify") == 0, image.out
+
+
+def test_an_image_without_libc_is_told(empty: Image) -> None:
+    assert empty.install("--host", "solaris") == 0, empty.err
+    assert "warning: libc-missing: 32-bit" in empty.out
+    assert "warning: libc-missing: 64-bit" in empty.out
+
+
 def test_a_healthy_image_has_no_finding(installed: Image) -> None:
     assert installed.run("verify", "--json") == 0
     assert json.loads(installed.out)["findings"] == []
