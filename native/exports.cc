@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "export.h"
+#include "generic.h"
 #include "platform.h"
 #include "route.h"
 
@@ -73,9 +74,9 @@ void wipe(void *block, size_t size) {
   __asm__ __volatile__("" : : "r"(block) : "memory");
 }
 
-// Converts the address of a function that reports on the allocator.
+// A function that is known when the route is: a null pointer if there is none.
 template <typename Function>
-Function *report(void *const &address) {
+Function *known(void *const &address) {
   Function *function = nullptr;
   if (!route_ready()) return function;
   memcpy(&function, &address, sizeof function);
@@ -96,10 +97,6 @@ EXPORT void *realloc(void *block, size_t size) noexcept { return own_realloc(blo
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size) noexcept { return heap_entry.aligned_alloc(alignment, size); }
 
-EXPORT void free_sized(void *block, size_t) noexcept { heap_base.free(block); }
-
-EXPORT void free_aligned_sized(void *block, size_t, size_t) noexcept { heap_base.free(block); }
-
 // ---- POSIX, Solaris, BSD
 
 EXPORT void cfree(void *block) noexcept { heap_base.free(block); }
@@ -116,8 +113,6 @@ EXPORT void *pvalloc(size_t size) noexcept { return heap_entry.pvalloc(size); }
 
 EXPORT size_t malloc_usable_size(void *block) noexcept { return block == nullptr ? 0 : heap_entry.usable_size(block); }
 
-EXPORT size_t malloc_size(void *block) noexcept { return block == nullptr ? 0 : heap_entry.usable_size(block); }
-
 EXPORT void *reallocarray(void *block, size_t count, size_t size) noexcept {
   size_t total;
   if (__builtin_mul_overflow(count, size, &total)) return no_memory();
@@ -125,7 +120,28 @@ EXPORT void *reallocarray(void *block, size_t count, size_t size) noexcept {
   return fresh == nullptr && total != 0 ? no_memory() : fresh;
 }
 
+// ---- C23, BSD, Solaris, macOS: names that a library of the program's may have for something of its own (generic.h)
+
+// The program's own function of this name, with the parameters that ours has.
+#define THEIRS(name) known<decltype(name)>(generic_names.name)
+
+EXPORT void free_sized(void *block, size_t size) noexcept {
+  if (auto theirs = THEIRS(free_sized)) return theirs(block, size);
+  heap_base.free(block);
+}
+
+EXPORT void free_aligned_sized(void *block, size_t alignment, size_t size) noexcept {
+  if (auto theirs = THEIRS(free_aligned_sized)) return theirs(block, alignment, size);
+  heap_base.free(block);
+}
+
+EXPORT size_t malloc_size(void *block) noexcept {
+  if (auto theirs = THEIRS(malloc_size)) return theirs(block);
+  return block == nullptr ? 0 : heap_entry.usable_size(block);
+}
+
 EXPORT void *reallocf(void *block, size_t size) noexcept {
+  if (auto theirs = THEIRS(reallocf)) return theirs(block, size);
   void *fresh = heap_base.realloc(block, size);
   if (fresh != nullptr || size == 0) return fresh;
   heap_base.free(block);
@@ -133,18 +149,21 @@ EXPORT void *reallocf(void *block, size_t size) noexcept {
 }
 
 EXPORT void freezero(void *block, size_t size) noexcept {
+  if (auto theirs = THEIRS(freezero)) return theirs(block, size);
   if (block == nullptr) return;
   wipe(block, size);
   heap_base.free(block);
 }
 
 EXPORT void freezeroall(void *block) noexcept {
+  if (auto theirs = THEIRS(freezeroall)) return theirs(block);
   if (block == nullptr) return;
   wipe(block, heap_base.usable_size(block));
   heap_base.free(block);
 }
 
 EXPORT void *recallocarray(void *block, size_t old_count, size_t count, size_t size) noexcept {
+  if (auto theirs = THEIRS(recallocarray)) return theirs(block, old_count, count, size);
   size_t old_total;
   size_t total;
   if (block == nullptr) old_count = 0;
@@ -165,6 +184,7 @@ EXPORT void *recallocarray(void *block, size_t old_count, size_t count, size_t s
 
 // NetBSD: the result is an error number, and the pointer to the block is passed by address.
 EXPORT int reallocarr(void *pointer, size_t count, size_t size) noexcept {
+  if (auto theirs = THEIRS(reallocarr)) return theirs(pointer, count, size);
   const int saved = errno;
   void *block;
   memcpy(&block, pointer, sizeof block);
@@ -183,13 +203,20 @@ EXPORT int reallocarr(void *pointer, size_t count, size_t size) noexcept {
   return 0;
 }
 
-EXPORT void vfree(void *block) noexcept { heap_base.free(block); }
+EXPORT void vfree(void *block) noexcept {
+  if (auto theirs = THEIRS(vfree)) return theirs(block);
+  heap_base.free(block);
+}
 
 // mimalloc's, with its order of parameters.
-EXPORT void *_aligned_malloc(size_t alignment, size_t size) noexcept { return heap_aligned_alloc(alignment, size); }
+EXPORT void *_aligned_malloc(size_t alignment, size_t size) noexcept {
+  if (auto theirs = THEIRS(_aligned_malloc)) return theirs(alignment, size);
+  return heap_aligned_alloc(alignment, size);
+}
 
 EXPORT size_t malloc_good_size(size_t size) noexcept {
-  size_t (*function)(size_t) = report<size_t(size_t)>(route_reports.malloc_good_size);
+  if (auto theirs = THEIRS(malloc_good_size)) return theirs(size);
+  size_t (*function)(size_t) = known<size_t(size_t)>(route_reports.malloc_good_size);
   return function == nullptr ? size : function(size);
 }
 
@@ -223,36 +250,36 @@ struct mallinfo2 {
 };
 
 EXPORT struct mallinfo mallinfo(void) noexcept {
-  struct mallinfo (*function)() = report<struct mallinfo()>(route_reports.mallinfo);
+  struct mallinfo (*function)() = known<struct mallinfo()>(route_reports.mallinfo);
   if (function != nullptr) return function();
   struct mallinfo nothing = {};
   return nothing;
 }
 
 EXPORT struct mallinfo2 mallinfo2(void) noexcept {
-  struct mallinfo2 (*function)() = report<struct mallinfo2()>(route_reports.mallinfo2);
+  struct mallinfo2 (*function)() = known<struct mallinfo2()>(route_reports.mallinfo2);
   if (function != nullptr) return function();
   struct mallinfo2 nothing = {};
   return nothing;
 }
 
 EXPORT int mallopt(int parameter, int value) noexcept {
-  int (*function)(int, int) = report<int(int, int)>(route_reports.mallopt);
+  int (*function)(int, int) = known<int(int, int)>(route_reports.mallopt);
   return function == nullptr ? 0 : function(parameter, value);
 }
 
 EXPORT void malloc_stats(void) noexcept {
-  void (*function)() = report<void()>(route_reports.malloc_stats);
+  void (*function)() = known<void()>(route_reports.malloc_stats);
   if (function != nullptr) function();
 }
 
 EXPORT int malloc_trim(size_t pad) noexcept {
-  int (*function)(size_t) = report<int(size_t)>(route_reports.malloc_trim);
+  int (*function)(size_t) = known<int(size_t)>(route_reports.malloc_trim);
   return function == nullptr ? 0 : function(pad);
 }
 
 EXPORT int malloc_info(int options, void *stream) noexcept {
-  int (*function)(int, void *) = report<int(int, void *)>(route_reports.malloc_info);
+  int (*function)(int, void *) = known<int(int, void *)>(route_reports.malloc_info);
   if (function != nullptr) return function(options, stream);
   errno = ENOSYS;
   return -1;

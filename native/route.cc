@@ -24,6 +24,7 @@
 #include "bootstrap.h"
 #include "debug.h"
 #include "exclusions.h"
+#include "generic.h"
 #include "memproxy.h"
 #include "platform.h"
 #include "record.h"
@@ -344,6 +345,7 @@ void resolve() {
     custom = find_custom(self, &custom_heap);
     system = find_system(self, custom, &system_heap);
     operators_find_replaced(self);
+    generic_find(self, custom);
   }
   const HeapSource libc = {lookup_in_libc, nullptr};
   const HeapSource system_source = system == nullptr ? libc : heap_source(system);

@@ -88,3 +88,18 @@ def test_program_with_its_own_environ(library: Library, compile: Compile, run: R
     program = compile("own_environ.c", bits, "-ldl")
     preload = [library(bits).path, allocators(bits)["jemalloc"]]
     assert run([program], preload, environment={"MEMPROXY_ROUTE": "system"}).output == "environment\n"
+
+
+# ---- Names of the allocators' that a library of the program's has for something of its own
+
+
+@both_abis
+@pytest.mark.parametrize("route", ["custom", "system"])
+@pytest.mark.parametrize("allocator", [None, "jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_library_with_functions_of_general_names(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str | None, route: str
+) -> None:
+    own = compile("generic_names.c", bits, "-shared", "-DLIBRARY", "-Wl,-soname,libgeneric.so", name="libgeneric.so")
+    program = compile("generic_names.c", bits, str(own), f"-Wl,-rpath,{own.parent}")
+    preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    assert run([program], preload, environment={"MEMPROXY_ROUTE": route}).output == "ok\n"
