@@ -2,7 +2,8 @@
 
 All of it is pure: text and values in, values out. `parse_display` reads what crle prints, `command_line` says what
 to type for a value, and `create` and `update` foretell the value of the file that crle writes, its oddities
-included, so that a plan can be compared with the file before it is used.
+included, so that a plan can be compared with the file before it is used. The three directions are one file because
+each is held to the others: what is displayed parses, and what is typed makes the value.
 
 Sources: reference "crle", sections 2 (options), 4 (display) and 6 (other releases); crle(1).
 """

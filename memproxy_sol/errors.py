@@ -109,15 +109,15 @@ class ChangeError(MemproxyError):
     """A step of a change failed; the message says what state was left behind."""
 
 
-def printable(text: str) -> str:
-    """`text` with whatever a terminal would obey or cannot show escaped; line feeds of a build log stay."""
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with whatever a terminal would obey or cannot show escaped, the characters of `keep` excepted."""
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode("ascii")
+        c if c.isprintable() or c in keep else c.encode("unicode_escape", "backslashreplace").decode("ascii")
         for c in text
     )
 
 
 def report(error: MemproxyError, stream: TextIO | None = None) -> int:
     """Write `error` as one sentence to `stream` (standard error) and return its exit status."""
-    print(f"memproxy-sol: {printable(str(error))}", file=stream if stream is not None else sys.stderr)
+    print(f"memproxy-sol: {printable(str(error), keep=chr(10))}", file=stream if stream is not None else sys.stderr)
     return error.exit_status

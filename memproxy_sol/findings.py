@@ -49,10 +49,3 @@ class Finding:
 def errors_in(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings of severity error, in their order."""
     return tuple(finding for finding in findings if finding.severity == ERROR)
-
-
-def printable(text: str) -> str:
-    """`text` with whatever a terminal would obey or cannot show escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
-    )

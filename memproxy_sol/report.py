@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memproxy_sol.findings import Finding, printable
+from memproxy_sol.errors import printable
+from memproxy_sol.findings import Finding
 from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.plan import ConfigChange, Plan
 from memproxy_sol.verify import Report

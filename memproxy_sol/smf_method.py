@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
-from memproxy_sol.findings import printable
+from memproxy_sol.errors import printable
 
 LIMIT_SECONDS = 5.0
 """For the whole check, so that a boot never waits for the 60 seconds of the manifest."""

@@ -12,7 +12,7 @@ from plumbum import cli
 from memproxy_sol import errors, report
 from memproxy_sol.cli import target
 from memproxy_sol.cli.application import Command
-from memproxy_sol.findings import printable
+from memproxy_sol.errors import printable
 
 
 class Build(Command):

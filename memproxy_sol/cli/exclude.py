@@ -12,9 +12,8 @@ from plumbum import cli
 
 from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, journal, report
 from memproxy_sol.cli.application import Command
-from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError
+from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError, printable
 from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate, reported
-from memproxy_sol.findings import printable
 from memproxy_sol.root import FileState, Root
 
 

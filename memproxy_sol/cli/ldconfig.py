@@ -15,8 +15,7 @@ from plumbum import cli
 
 from memproxy_sol import abi, crle, files, ld_config, preloads
 from memproxy_sol.cli.application import Command
-from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, CrleError, HostError, LdConfigError, UsageError
-from memproxy_sol.findings import printable
+from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, CrleError, HostError, LdConfigError, UsageError, printable
 from memproxy_sol.ld_config import Layout, LdConfig
 from memproxy_sol.root import FileState, Root
 
