@@ -1,9 +1,9 @@
 /* Says which library serves this process's memory, and what libmemproxy has to say about it: one line of JSON.
  *
  * The answer does not rest on libmemproxy's word. For each way to get memory a block is requested and every allocator that is
- * loaded is asked, by an interface of its own, whether the block is one of its own: mimalloc and tcmalloc know their
- * blocks, jemalloc and glibc count what they have given out. "served_by" is the one that claims malloc's block, "each" has the
- * same for the other functions. If none does, or two do, the answer is "unknown" or both names with a plus sign.
+ * loaded is asked, by an interface of its own, whether the block is one of its own: mimalloc, tcmalloc and oneTBB's know
+ * their blocks, jemalloc, Scudo and glibc count what they have given out. "served_by" is the one that claims malloc's block, "each"
+ * has the same for the other functions. If none does, or two do, the answer is "unknown" or both names with a plus sign.
  *
  * By hand: cc -m32 -o served served.c (or -m64, on older systems with -ldl); LD_PRELOAD=... ./served */
 #ifndef _GNU_SOURCE
@@ -24,6 +24,8 @@ static int (*jemalloc_control)(const char *, void *, size_t *, void *, size_t);
 static _Bool (*mimalloc_knows)(const void *);
 static _Bool (*mimalloc_owns)(const void *); /* of the 32-bit build the other one knows nothing */
 static int (*tcmalloc_ownership)(const void *);
+static size_t (*tbb_size)(void *, size_t (*)(void *)); /* of a block not its own what the second parameter says */
+static struct glibc_info (*scudo_report)(void);        /* the same structure, filled in by Scudo */
 
 static size_t glibc_given(void) {
   struct glibc_info info;
@@ -37,6 +39,13 @@ static uint64_t jemalloc_given(void) {
   size_t size = sizeof given;
   if (jemalloc_control == NULL || jemalloc_control("thread.allocated", &given, &size, NULL, 0) != 0) return 0;
   return given;
+}
+
+static size_t scudo_given(void) { return scudo_report == NULL ? 0 : scudo_report().uordblks; }
+
+static size_t not_tbb(void *block) {
+  (void)block;
+  return SIZE_MAX;
 }
 
 static void *by_malloc(size_t size) { return malloc(size); }
@@ -107,21 +116,26 @@ static void claim(char *answer, const char *name) {
   strcat(answer, name);
 }
 
-/* Who gave the block; "" if the function does not exist. The size is such that no cache has a block of it ready. */
+/* Who gave the block; "" if the function does not exist. The size is such that no cache has a block of it ready; most of it must
+ * have been counted, since realloc may take a small block, counted before, that can grow where it is. */
 static void ask(void *(*allocate)(size_t), char *answer) {
-  enum { size = 23456 };
+  enum { size = 23456, most = size - 1000 };
   const size_t glibc_before = glibc_given();
   const uint64_t jemalloc_before = jemalloc_given();
+  const size_t scudo_before = scudo_given();
   void *block = allocate(size);
+  const size_t scudo_after = scudo_given();
   const uint64_t jemalloc_after = jemalloc_given();
   const size_t glibc_after = glibc_given();
   *answer = '\0';
   if (block == NULL) return;
   memset(block, 1, size);
-  if (glibc_after >= glibc_before + size) claim(answer, "glibc");
-  if (jemalloc_after >= jemalloc_before + size) claim(answer, "jemalloc");
+  if (glibc_after >= glibc_before + most) claim(answer, "glibc");
+  if (jemalloc_after >= jemalloc_before + most) claim(answer, "jemalloc");
   if ((mimalloc_knows != NULL && mimalloc_knows(block)) || (mimalloc_owns != NULL && mimalloc_owns(block)))
     claim(answer, "mimalloc");
+  if (scudo_after >= scudo_before + most) claim(answer, "scudo");
+  if (tbb_size != NULL && tbb_size(block, not_tbb) != SIZE_MAX) claim(answer, "tbb");
   if (tcmalloc_ownership != NULL && tcmalloc_ownership(block) == 1) claim(answer, "tcmalloc");
   if (*answer == '\0') strcpy(answer, "unknown");
   free(block);
@@ -151,6 +165,19 @@ static const char *word_of(const char *function_name) {
   return function == NULL ? NULL : function();
 }
 
+/* A function of the very library that defines another, whoever stands in front of it. */
+static void *beside(const char *known, const char *name) {
+  Dl_info information, other;
+  void *address = find(known);
+  void *handle;
+  if (address == NULL || dladdr(address, &information) == 0) return NULL;
+  handle = dlopen(information.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  address = handle == NULL ? NULL : dlsym(handle, name);
+  /* The search goes on into its dependencies. */
+  if (address == NULL || dladdr(address, &other) == 0 || other.dli_fbase != information.dli_fbase) return NULL;
+  return address;
+}
+
 static void served_start(void) {
   void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   if (libc != NULL) *(void **)&glibc_report = dlsym(libc, "mallinfo2");
@@ -158,6 +185,8 @@ static void served_start(void) {
   *(void **)&mimalloc_knows = find("mi_is_in_heap_region");
   *(void **)&mimalloc_owns = find("mi_check_owned");
   *(void **)&tcmalloc_ownership = find("MallocExtension_GetOwnership");
+  *(void **)&tbb_size = find("__TBB_malloc_safer_msize");
+  *(void **)&scudo_report = beside("__scudo_print_stats", "mallinfo2");
 }
 
 int main(int argc, char **argv) {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -20,17 +22,31 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NATIVE = REPOSITORY / "native"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TRIPLETS = {64: "x86_64-linux-gnu", 32: "i386-linux-gnu"}
-ALLOCATOR_FILES = {
-    "jemalloc": "libjemalloc.so.2",
-    "mimalloc": "libmimalloc.so.2",
-    "tcmalloc": "libtcmalloc.so.4",
-    "tcmalloc_minimal": "libtcmalloc_minimal.so.4",
-}
-ALLOCATOR_PACKAGES = {
-    "jemalloc": "libjemalloc2",
-    "mimalloc": "libmimalloc2.0",
-    "tcmalloc": "libgoogle-perftools4",
-    "tcmalloc_minimal": "libtcmalloc-minimal4",
+MACHINES = {64: "x86_64", 32: "i386"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an allocator comes from. In `pattern` {triplet} and {machine} are the ABI's; `kind` is served.c's word."""
+
+    pattern: str
+    package: str
+    kind: str
+
+
+DISTRIBUTION = "/usr/lib/{triplet}/"
+ALLOCATORS = {
+    "jemalloc": Source(DISTRIBUTION + "libjemalloc.so.2", "libjemalloc2", "jemalloc"),
+    "mimalloc": Source(DISTRIBUTION + "libmimalloc.so.2", "libmimalloc2.0", "mimalloc"),
+    "tcmalloc": Source(DISTRIBUTION + "libtcmalloc.so.4", "libgoogle-perftools4", "tcmalloc"),
+    "tcmalloc_minimal": Source(DISTRIBUTION + "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4", "tcmalloc"),
+    # Private names alone; and the plain ones, in a library of its own that calls the first.
+    "tbbmalloc": Source(DISTRIBUTION + "libtbbmalloc.so.2", "libtbbmalloc2", "tbb"),
+    "tbbmalloc_proxy": Source(DISTRIBUTION + "libtbbmalloc_proxy.so.2", "libtbbmalloc2", "tbb"),
+    # One package has both ABIs.
+    "scudo": Source(
+        "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.scudo_standalone-{machine}.so", "libclang-rt-14-dev", "scudo"
+    ),
 }
 LIST_DIRECTORY = "/" + "memproxy-test-list-" * 10
 LIST_PATH = LIST_DIRECTORY + "/memproxy.conf"
@@ -42,26 +58,30 @@ class Allocators(dict[str, Path]):
     """Allocators by name; one that is not there fails the test and names its package."""
 
     def __missing__(self, name: str) -> Path:
-        needs.missing(ALLOCATOR_FILES[name], ALLOCATOR_PACKAGES[name])
+        needs.missing(ALLOCATORS[name].pattern, ALLOCATORS[name].package)
         raise AssertionError
 
 
 def allocators(bits: int) -> Allocators:
-    """The distribution's allocators of an ABI, by name; `kind` gives served.c's word for it."""
-    directory = Path("/usr/lib") / TRIPLETS[bits]
-    return Allocators((name, directory / file) for name, file in ALLOCATOR_FILES.items() if (directory / file).exists())
+    """The distribution's allocators of an ABI, by name; of several versions the newest."""
+    found = Allocators()
+    for name, source in ALLOCATORS.items():
+        pattern = source.pattern.format(triplet=TRIPLETS[bits], machine=MACHINES[bits])
+        files = sorted(glob.glob(pattern), key=lambda path: [int(number) for number in re.findall(r"\d+", path)])
+        if files:
+            found[name] = Path(files[-1])
+    return found
 
 
 def kind(allocator: str) -> str:
-    """What served.c calls an allocator: both variants of tcmalloc are one kind."""
-    return allocator.split("_")[0]
+    """What served.c calls an allocator: the variants of one are of one kind."""
+    return ALLOCATORS[allocator].kind
 
 
 each_allocator = pytest.mark.parametrize(
-    ("bits", "allocator"),
-    [(bits, name) for bits in (64, 32) for name in ALLOCATOR_FILES if not (bits == 32 and name == "tcmalloc")],
+    ("bits", "allocator"), [(bits, name) for bits in (64, 32) for name in ALLOCATORS]
 )
-"""Every pair of ABI and allocator that Debian has a package for; the full tcmalloc does not exist for i386."""
+"""Every pair of ABI and allocator that Debian has a package for."""
 
 
 def must(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,5 @@
 // owner.h for C++ programs, as an object of its own.
+#define _GNU_SOURCE
 #include <errno.h>
 
 #include "owner.h"
