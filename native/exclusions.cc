@@ -378,6 +378,10 @@ class Lines {
 
 // ---- The file.
 
+// Not on the stack: the first request for memory may come on a small one, a signal's or a coroutine's.
+unsigned char chunk[kChunk];
+char completed[kMaxName + 1];
+
 // Fills `to` from `file`; less than `size` only at the end of the file or for an error.
 size_t read_fully(int file, unsigned char *to, size_t size) {
   size_t have = 0;
@@ -394,7 +398,6 @@ size_t read_fully(int file, unsigned char *to, size_t size) {
 bool scan(int file, Lines *lines) {
   struct stat status;
   if (system_fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) return false;
-  unsigned char chunk[kChunk];
   // No more than the file has now: one that grows as fast as we read is no reason to go on for ever.
   for (off_t left = status.st_size, total = left; left > 0;) {
     const size_t wanted = left < static_cast<off_t>(kChunk) ? static_cast<size_t>(left) : kChunk;
@@ -409,7 +412,7 @@ bool scan(int file, Lines *lines) {
   return (read_fully(file, chunk, 1) == 0 || chunk[0] == '\n') && lines->end();
 }
 
-bool look_up(const char *list, const char *executable, Route *route, unsigned *line) {
+__attribute__((noinline)) bool look_up(const char *list, const char *executable, Route *route, unsigned *line) {
   const Name name = name_of(executable);
   Lines lines(name);
   int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
@@ -431,9 +434,9 @@ bool look_up(const char *list, const char *executable, Route *route, unsigned *l
 
 // Completes a relative name by the working directory, which at the start of a process is still the one that it was executed in.
 // A name that cannot be completed is taken as it is: then only lines without '/' can match.
-__attribute__((noinline)) bool look_up_relative(const char *list, const char *executable, Route *route, unsigned *line) {
-  char path[kMaxName + 1];
-  if (!system_getcwd(path, sizeof path) || path[0] != '/') return look_up(list, executable, route, line);
+bool look_up_relative(const char *list, const char *executable, Route *route, unsigned *line) {
+  char *const path = completed;
+  if (!system_getcwd(path, sizeof completed) || path[0] != '/') return look_up(list, executable, route, line);
   size_t length = strlen(path);
   const char *rest = executable;
   while (rest[0] == '.' && (rest[1] == '/' || (rest[1] == '.' && rest[2] == '/'))) {

@@ -12,9 +12,9 @@
 // unknown name: only a line of nothing but stars matches it.
 //
 // False also for a list that is missing, unreadable or not a regular file. Never allocates, blocks on a FIFO, writes, or takes
-// a lock; keeps no descriptor; leaves errno alone; needs about 6 KiB of stack (10 KiB for a relative name), whatever the
+// a lock; keeps no descriptor; leaves errno alone; needs about 2 KiB of stack and 8 KiB of static memory, whatever the
 // length of the file or of its lines. At most five system calls for a list under 4 KiB, one more for a relative name.
-// Safe in any thread and before any constructor. The grammar is in docs/exclusions.md.
+// Safe before any constructor and in any thread, but in one at a time. The grammar is in docs/exclusions.md.
 bool exclusions_lookup(const char *list, const char *executable, Route *route, unsigned *line);
 
 #endif

@@ -329,7 +329,9 @@ Decision decide(const char *executable, bool secure) {
 }
 
 void resolve() {
-  char path[4096];
+  // Not on the stack: the first request may come on a small one, and memproxy_allocator() may hand the path out. Only one
+  // thread ever comes here.
+  static char path[4096];
   const char *executable = platform_executable(path, sizeof path);
   const bool secure = platform_secure();
   Decision decision = decide(executable, secure);

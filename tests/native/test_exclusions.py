@@ -449,7 +449,9 @@ def test_the_object_needs_no_more_than_libc_and_nothing_that_allocates(
     }
     assert set(symbols) - {"U"} <= allowed
     data = subprocess.run(["size", "-A", output], check=True, stdout=subprocess.PIPE).stdout.decode()
-    assert not re.search(r"^\.(data|bss|tdata|tbss|init_array)\S*\s+[1-9]", data, re.M)
+    assert not re.search(r"^\.(data|tdata|tbss|init_array)\S*\s+[1-9]", data, re.M)
+    # What is read is not on the stack, which may be a signal's.
+    assert sum(map(int, re.findall(r"^\.bss\S*\s+(\d+)", data, re.M))) <= 8224
 
 
 def test_compiled_for_solaris_it_uses_what_solaris_10_has(workshop: Path, bits: int) -> None:
