@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test soak clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ demo: setup ## build, configure and verify a Solaris image, and prove routing on
 
 test: setup ## lint, type check and run the tests (at most 10 minutes)
 	@scripts/test
+
+soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
+	@.venv/bin/python -m soak $(ARGS)
 
 clean: ## remove everything that is generated here, .venv included
 	rm -rf build 2>/dev/null || sudo rm -rf build # an image belongs to root
