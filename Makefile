@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak clean
+.PHONY: help setup demo test bench soak clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ demo: setup ## build, configure and verify a Solaris image, and prove routing on
 
 test: setup ## lint, type check and run the tests (at most 10 minutes)
 	@scripts/test
+
+bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alone; ARGS=--quick)
+	@.venv/bin/python -m bench $(ARGS)
 
 soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
 	@.venv/bin/python -m soak $(ARGS)
