@@ -147,9 +147,9 @@ size_t checked_usable_size(void *block) {
 
 // ---- Route custom: what callers may expect of the C library's functions and not every allocator does.
 
-// libc takes any alignment that is a multiple of four, glibc any at all.
+// libc takes any alignment that is a multiple of four, glibc any that can be rounded up to a power of two.
 void *custom_memalign(size_t alignment, size_t size) {
-  if (kPlatformMemalignIsStrict && (alignment == 0 || alignment % 4 != 0)) {
+  if (kPlatformMemalignIsStrict ? alignment == 0 || alignment % 4 != 0 : alignment > SIZE_MAX / 2 + 1) {
     errno = EINVAL;
     return nullptr;
   }
@@ -328,7 +328,8 @@ Decision decide(const char *executable, bool secure) {
   return decision;
 }
 
-void resolve() {
+// False if there is no malloc to be had: neither by the linker's list nor from it by name.
+bool resolve() {
   // Not on the stack: the first request may come on a small one, and memproxy_allocator() may hand the path out. Only one
   // thread ever comes here.
   static char path[4096];
@@ -371,6 +372,7 @@ void resolve() {
   } else {
     if (decision.wanted == Route::kCustom) decision.reason = MEMPROXY_REASON_NO_ALLOCATOR;
     decision.wanted = Route::kSystem;
+    if (system_heap.malloc == nullptr || system_heap.realloc == nullptr || system_heap.free == nullptr) return false;
     set_system_tables(system_heap);
     set_reports(system_source);
   }
@@ -381,6 +383,7 @@ void resolve() {
   record_fill(decision.wanted, decision.reason, decision.line, server_path);
   const char *debug = secure ? nullptr : platform_environment("MEMPROXY_DEBUG");
   if (debug != nullptr && strcmp(debug, "1") == 0) debug_tell(executable, MEMPROXY_LIST);
+  return true;
 }
 
 }  // namespace
@@ -402,7 +405,11 @@ bool route_ready(bool insist) {
     return now == MEMPROXY_STATE_READY;
   const int saved = errno;
   record_state(MEMPROXY_STATE_RESOLVING);
-  resolve();
+  if (!resolve()) {
+    // Nobody's free will know a block, then: all stay bootstrap blocks, and the state as it is.
+    errno = saved;
+    return false;
+  }
   warm_up_system();
   publish_tables();
   record_state(MEMPROXY_STATE_READY);
