@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak clean
+.PHONY: help setup demo test bench soak plants clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ demo: setup ## build, configure and verify a Solaris image, and prove routing on
 
 test: setup ## lint, type check and run the tests (at most 10 minutes)
 	@scripts/test
+
+plants: setup ## plant each known weakness into the library and see its tests fail (10 minutes)
+	@.venv/bin/python scripts/plants --results docs/results/plants.md
 
 bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alone; ARGS=--quick)
 	@.venv/bin/python -m bench $(ARGS)

@@ -21,10 +21,19 @@ from proxied import (
     Outcome,
     build_by_hand,
     clean_environment,
+    libraries,
     must,
     once,
     run_under,
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has reports tell the ABI of each test: plants.py wants a verdict for both."""
+    for item in items:
+        bits = getattr(getattr(item, "callspec", None), "params", {}).get("bits")
+        if bits is not None:
+            item.user_properties.append(("bits", bits))
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +45,16 @@ def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(shared_directory: Path) -> dict[int, Path]:
-    """The installed libraries by bits, their list's path being LIST_PATH."""
+    """The installed libraries by bits, their list's path being LIST_PATH; or those in MEMPROXY_TEST_LIBRARIES."""
+    given = os.environ.get("MEMPROXY_TEST_LIBRARIES")
+    if given:
+        return libraries(Path(given))
 
     def make(directory: Path) -> None:
         build_by_hand(directory)
 
     directory = once(shared_directory / "native-build", make)
-    return {bits: directory / f"prefix{bits}" / "lib" / "libmemproxy.so" for bits in (64, 32)}
+    return libraries(directory)
 
 
 @pytest.fixture

@@ -51,6 +51,9 @@ ALLOCATORS = {
 LIST_DIRECTORY = "/" + "memproxy-test-list-" * 10
 LIST_PATH = LIST_DIRECTORY + "/memproxy.conf"
 
+SECONDS = float(os.environ.get("MEMPROXY_TEST_SECONDS", "60"))
+"""After which a program under the library counts as hung."""
+
 both_abis = pytest.mark.parametrize("bits", [64, 32])
 
 
@@ -99,6 +102,11 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 
+def libraries(directory: Path) -> dict[int, Path]:
+    """Where build_by_hand installs, by bits."""
+    return {bits: directory / f"prefix{bits}" / "lib" / "libmemproxy.so" for bits in (64, 32)}
+
+
 def build_by_hand(directory: Path, options: Sequence[str] = ()) -> dict[int, Path]:
     """autoreconf -fi, then configure, make and make install-strip outside the source tree, once for each ABI."""
     sources = directory / "source"
@@ -106,7 +114,6 @@ def build_by_hand(directory: Path, options: Sequence[str] = ()) -> dict[int, Pat
     environment = clean_environment()
     must(["autoreconf", "-fi"], cwd=sources, env=environment)
     running: list[tuple[subprocess.Popen[str], Path]] = []
-    installed = {}
     for bits in (64, 32):
         place = directory / f"build{bits}"
         place.mkdir()
@@ -121,10 +128,9 @@ def build_by_hand(directory: Path, options: Sequence[str] = ()) -> dict[int, Pat
                 script, shell=True, cwd=place, env=environment, text=True, stdout=output, stderr=subprocess.STDOUT
             )
         running.append((process, log))
-        installed[bits] = prefix / "lib" / "libmemproxy.so"
     for process, log in running:
         assert process.wait() == 0, log.read_text()
-    return installed
+    return libraries(directory)
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ def run_under(
     preload: Sequence[object] = (),
     environment: Mapping[str, str] | None = None,
     expect: int | None = 0,
-    timeout: float = 60,
+    timeout: float = SECONDS,
     **options: Any,
 ) -> Outcome:
     """Runs a command with an LD_PRELOAD; `expect` is the exit status that is asserted, None for any."""
