@@ -86,6 +86,11 @@ each_allocator = pytest.mark.parametrize(
 )
 """Every pair of ABI and allocator that Debian has a package for."""
 
+each_common_allocator = pytest.mark.parametrize(
+    ("bits", "allocator"), [(bits, name) for bits in (64, 32) for name in ("jemalloc", "mimalloc", "tcmalloc_minimal")]
+)
+"""The same for those that also alone survive fork beside threads (Scudo does not) and the end of memory (nor does TBB)."""
+
 
 def must(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a tool of the build; what it printed is in the error if it fails."""
