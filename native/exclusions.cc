@@ -46,12 +46,25 @@ int system_fstat(int file, struct stat *status) {
   return static_cast<int>(syscall(SYS_fstat, file, status));
 #endif
 }
+off_t system_seek_data(int file, off_t from) {
+#ifdef SYS__llseek
+  long long reached = -1;
+  const unsigned long long bits = static_cast<unsigned long long>(from);
+  const unsigned long high = static_cast<unsigned long>(bits >> 32), low = static_cast<unsigned long>(bits & 0xFFFFFFFF);
+  return syscall(SYS__llseek, file, high, low, &reached, SEEK_DATA) == 0 ? reached : -1;
+#else
+  return syscall(SYS_lseek, file, from, SEEK_DATA);
+#endif
+}
 bool system_getcwd(char *to, size_t size) { return syscall(SYS_getcwd, to, size) > 0; }
 #else
 int system_open(const char *path, int flags) { return open(path, flags); }
 ssize_t system_read(int file, void *to, size_t size) { return read(file, to, size); }
 void system_close(int file) { close(file); }
 int system_fstat(int file, struct stat *status) { return fstat(file, status); }
+#ifdef SEEK_DATA
+off_t system_seek_data(int file, off_t from) { return lseek(file, from, SEEK_DATA); }
+#endif
 bool system_getcwd(char *to, size_t size) { return getcwd(to, size) != nullptr; }
 #endif
 
@@ -60,23 +73,25 @@ bool system_getcwd(char *to, size_t size) { return getcwd(to, size) != nullptr; 
 struct Name {
   const char *text;
   size_t length;
-  size_t base;  // where the last component begins
+  size_t base;      // where the last component begins
+  size_t ordinary;  // up to where all bytes are ordinary
   bool absolute;
 };
 
+// Neither special in a pattern, nor a blank, nor the end of a line.
+bool is_ordinary(unsigned char byte) { return byte > ' ' && byte != '*' && byte != '?' && byte != '['; }
+
 Name name_of(const char *text) {
-  Name name = {text, strlen(text), 0, text[0] == '/'};
+  Name name = {text, strlen(text), 0, 0, text[0] == '/'};
   for (size_t i = 0; i < name.length; ++i)
     if (text[i] == '/') name.base = i + 1;
   if (name.length > kMaxName) {
-    name = {text + name.base, name.length - name.base, 0, false};
+    name = {text + name.base, name.length - name.base, 0, 0, false};
     if (name.length > kMaxName) name.length = 0;
   }
+  while (name.ordinary < name.length && is_ordinary(static_cast<unsigned char>(name.text[name.ordinary]))) ++name.ordinary;
   return name;
 }
-
-// Neither special in a pattern, nor a blank, nor the end of a line.
-bool is_ordinary(unsigned char byte) { return byte > ' ' && byte != '*' && byte != '?' && byte != '['; }
 
 // ---- A set of positions in the name, 0 to its length.
 
@@ -115,26 +130,22 @@ class Positions {
   // Moves a position that is the only one over the ordinary bytes at `data` that the name has as well; returns how many.
   size_t advance_alone(const Name &name, const unsigned char *data, size_t size) {
     if (low_ != high_) return 0;
+    if (low_ >= name.ordinary) return 0;
     const char *text = name.text + low_;
-    const size_t left = name.length - low_;
+    if (size > name.ordinary - low_) size = name.ordinary - low_;
     size_t count = 0;
-    while (count < size && count < left && data[count] == static_cast<unsigned char>(text[count]) && is_ordinary(data[count]))
-      ++count;
+    while (count < size && data[count] == static_cast<unsigned char>(text[count])) ++count;
     if (count > 0) set_only(low_ + count);
     return count;
   }
 
-  // Adds what can be reached over any number of bytes other than '/'.
+  // Adds what can be reached over any number of bytes other than '/'. All members lie in one component of the name, since the
+  // pattern has had as many slashes for each of them.
   void spread(const Name &name) {
     if (empty()) return;
-    bool reached = false;
-    for (size_t at = low_; at <= name.length && (reached || at <= high_); ++at) {
-      if (get(at)) reached = true;
-      if (!reached) continue;
-      set(at);
-      if (at > high_) high_ = at;
-      if (at < name.length && name.text[at] == '/') reached = false;
-    }
+    size_t at = low_;
+    for (set(at); at < name.length && name.text[at] != '/'; set(at)) ++at;
+    high_ = at;
   }
 
  private:
@@ -200,8 +211,15 @@ class Pattern {
  public:
   explicit Pattern(const Name &name) : name_(name) {}
 
+  // Whether a pattern that begins with this byte can match at all: most lines of a list end here.
+  bool may_start(unsigned char byte) const {
+    if (byte == '/') return name_.absolute;
+    return !is_ordinary(byte) || (name_.base < name_.length && byte == static_cast<unsigned char>(name_.text[name_.base]));
+  }
+
   void start(unsigned char byte) {
     in_bracket_ = false;
+    last_ = 0;
     if (byte != '/')
       here_.set_only(name_.base);  // a '/' further on finds none in the name, so it never matches
     else if (name_.absolute)
@@ -211,6 +229,7 @@ class Pattern {
   }
 
   void take(unsigned char byte) {
+    const bool again = byte == last_;
     last_ = byte;
     if (in_bracket_) {
       if (byte == '/') {
@@ -228,12 +247,13 @@ class Pattern {
       bracket_.open();
       before_bracket_ = here_;
     }
-    if (byte == '*')
-      here_.spread(name_);
-    else if (byte == '?')
+    if (byte == '*') {
+      if (!again) here_.spread(name_);
+    } else if (byte == '?') {
       here_.advance(name_, [](unsigned char c) { return c != '/'; });
-    else
+    } else {
       here_.advance(name_, [byte](unsigned char c) { return c == byte; });
+    }
   }
 
   // Takes, of ordinary bytes, as many as can be taken at once; returns how many.
@@ -267,8 +287,9 @@ class Lines {
   bool take(const unsigned char *data, size_t size) {
     for (size_t i = 0; i < size; ++i) {
       if (state_ == kRest) {
-        while (i < size && data[i] != '\n') ++i;
-        if (i == size) return false;
+        const void *end = memchr(data + i, '\n', size - i);
+        if (end == nullptr) return false;
+        i = static_cast<size_t>(static_cast<const unsigned char *>(end) - data);
       }
       const unsigned char byte = data[i];
       if (byte == '\n') {
@@ -313,7 +334,7 @@ class Lines {
 
   void start(unsigned char byte) {
     if (is_blank(byte)) return;
-    if (byte == '#' || byte == ';') {
+    if (byte == '#' || byte == ';' || !pattern_.may_start(byte)) {
       state_ = kRest;
       return;
     }
@@ -382,17 +403,35 @@ class Lines {
 unsigned char chunk[kChunk];
 char completed[kMaxName + 1];
 
+// One read, repeated if a signal interrupts it.
+ssize_t read_some(int file, void *to, size_t size) {
+  ssize_t got;
+  do got = system_read(file, to, size);
+  while (got < 0 && errno == EINTR);
+  return got;
+}
+
 // Fills `to` from `file`; less than `size` only at the end of the file or for an error.
 size_t read_fully(int file, unsigned char *to, size_t size) {
   size_t have = 0;
   while (have < size) {
-    const ssize_t got = system_read(file, to + have, size - have);
-    if (got > 0)
-      have += static_cast<size_t>(got);
-    else if (got == 0 || errno != EINTR)
-      break;
+    const ssize_t got = read_some(file, to + have, size - have);
+    if (got <= 0) break;
+    have += static_cast<size_t>(got);
   }
   return have;
+}
+
+// If the file, which stands at `at`, has a hole there, passes over it; returns how much that was, at most `left`.
+off_t skip_hole(int file, off_t at, off_t left) {
+#ifdef SEEK_DATA
+  const off_t data = system_seek_data(file, at);
+  if (data < 0) return errno == ENXIO ? left : 0;  // nothing but a hole; or a file system that cannot tell
+  return data - at < left ? data - at : left;
+#else
+  (void)file, (void)at, (void)left;
+  return 0;
+#endif
 }
 
 bool scan(int file, Lines *lines) {
@@ -406,10 +445,13 @@ bool scan(int file, Lines *lines) {
     if (lines->take(chunk + skip, got - skip)) return true;
     if (got < wanted) return false;  // cut off while we read it, and the last line with it
     left -= static_cast<off_t>(got);
+    // A hole reads as null bytes, and the line at hand, which has one, is ignored whole.
+    if (chunk[got - 1] == '\0' && left > 0) left -= skip_hole(file, total - left, left);
   }
   if (lines->is_empty()) return false;
-  // The last line has no end: it counts, unless the file is growing at this moment, and the line with it.
-  return (read_fully(file, chunk, 1) == 0 || chunk[0] == '\n') && lines->end();
+  // The last line has no end: it counts if the file ends here, and not if it is growing at this moment, and the line with it.
+  const ssize_t more = read_some(file, chunk, 1);
+  return (more == 0 || (more == 1 && chunk[0] == '\n')) && lines->end();
 }
 
 __attribute__((noinline)) bool look_up(const char *list, const char *executable, Route *route, unsigned *line) {
