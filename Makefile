@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak plants clean
+.PHONY: help setup demo test bench soak plants fuzz clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alo
 
 soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
 	@.venv/bin/python -m soak $(ARGS)
+
+fuzz: setup ## fuzz the exclusion list readers: docs/results/fuzz.md (15 minutes alone; ARGS=--help)
+	@.venv/bin/python scripts/fuzz $(ARGS)
 
 clean: ## remove everything that is generated here, .venv included
 	rm -rf build 2>/dev/null || sudo rm -rf build # an image belongs to root

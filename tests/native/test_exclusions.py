@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
+import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import exclusion_fuzz
 import pytest
 import tomli
+from exclusion_reader import NATIVE, TABLE, ask_all, compile_driver, expected
 
 from memproxy_sol import exclusions
 
-ROOT = Path(__file__).resolve().parents[2]
-NATIVE = ROOT / "native"
-DRIVER = ROOT / "tests/native/programs/exclusions_driver.cc"
-CASES = tomli.loads((ROOT / "tests/data/exclusions.toml").read_text(encoding="utf-8"))["case"]
-FUZZ_CASES = int(os.environ.get("MEMPROXY_FUZZ_CASES", "6000"))
-"""Random lists, eight names each, per ABI."""
+CASES = tomli.loads(TABLE.read_text(encoding="utf-8"))["case"]
+RANDOM_LISTS = 2500
+"""Per ABI, with eight names each; `make fuzz` tries more."""
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-pedantic", "-std=c++11"]
-
-
-def compile_driver(output: Path, bits: int, *flags: str) -> Path:
-    sources = [NATIVE / "exclusions.cc", DRIVER]
-    subprocess.run(
-        ["g++", f"-m{bits}", "-O2", "-fno-exceptions", "-fno-rtti", f"-I{NATIVE}", *flags, *sources, "-o", output],
-        check=True,
-    )
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -65,32 +56,6 @@ def ask(driver: Path, path: str | Path, name: str | bytes, **options: object) ->
     return done.stdout.decode().strip()
 
 
-def ask_all(driver: Path, directory: Path, questions: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[str]:
-    """The answers for every name of every list, from one process that runs in `directory`."""
-    parts = []
-    for data, names in questions:
-        parts += [struct.pack("<I", len(data)), data, struct.pack("<I", len(names))]
-        parts += [struct.pack("<I", len(name)) + name for name in names]
-    done = subprocess.run(
-        [driver, directory / "list"],
-        input=b"".join(parts),
-        stdout=subprocess.PIPE,
-        cwd=directory,
-        timeout=max(300, FUZZ_CASES / 50),
-    )
-    assert done.returncode == 0
-    return done.stdout.decode().splitlines()
-
-
-def expected(lines: Sequence[exclusions.Line], name: bytes, directory: Path) -> str:
-    """The Python reader's answer; a relative name is completed, as the native reader does."""
-    executable = exclusions.to_text(name)
-    if name and not name.startswith(b"/"):
-        executable = os.path.join(str(directory), executable)
-    decision = exclusions.decide(lines, executable)
-    return "-" if decision.line is None else f"{decision.route} {decision.line.number}"
-
-
 # ---- What it answers.
 
 
@@ -107,73 +72,37 @@ def test_every_case_of_the_table(driver: Path, tmp_path: Path) -> None:
     assert not wrong
 
 
-def random_list(rng: random.Random) -> bytes:
-    lines = []
-    for _ in range(rng.choice([1, 1, 1, 2, 3, 6])):
-        pieces = rng.choices(
-            [
-                "a",
-                "b",
-                "/",
-                "*",
-                "?",
-                "[",
-                "]",
-                "!",
-                "-",
-                "=",
-                " ",
-                " = ",
-                "system",
-                "custom",
-                "\t",
-                "\r",
-                "#",
-                ";",
-                "\0",
-                "é",
-            ],
-            [9, 9, 9, 6, 3, 5, 5, 2, 3, 1, 2, 2, 1, 1, 1, 1, 1, 1, 0.3, 1],
-            k=rng.choice([1, 2, 3, 4, 6, 9, 14]),
-        )
-        start = rng.choice(["", "", "/", "/a/", "/b*/", " ", "a"])
-        end = rng.choice(["", "", "", "/", " = system", " = custom ", " =", " = a", "\r", "  "])
-        lines.append(start + "".join(pieces) + end)
-    data = ("\n".join(lines) + rng.choice(["", "\n"])).encode()
-    return rng.choice([b"", b"", b"", b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\n"]) + data
-
-
-def random_name(rng: random.Random, data: bytes) -> bytes:
-    if rng.random() < 0.7:  # something that may well match: a piece of the list with its stars filled in
-        rows = [row for row in data.split(b"\n") if row and b"\0" not in row]
-        text = rng.choice(rows).strip() if rows else b"a"
-        text = re.sub(rb"\s+=\s+\w+$", b"", text)
-        text = re.sub(rb"\*", rng.choice([b"", b"a", b"b", b"ab"]), text).replace(b"?", b"b")
-        text = re.sub(rb"\[!?(.)[^]/]*\]", rb"\1", text)
-        text = re.sub(rb"\s+$", b"", text)
-        front = rng.choice([b"", b"", b"/a"]) if text.startswith(b"/") else rng.choice([b"", b"/", b"/a/"])
-        name = front + text + rng.choice([b"", b"", b"", b"a", b"/a"])
-    else:
-        name = "".join(rng.choices("aabb//[]!-= é", k=rng.randint(0, 8))).encode()
-        name = rng.choice([b"/", b"/", b""]) + name
-    return name.replace(b"\0", b"a").replace(b"\n", b"a")
-
-
 def test_agrees_with_the_python_reader_on_random_lists(driver: Path, tmp_path: Path, bits: int) -> None:
     rng = random.Random(bits)
-    questions = []
-    for _ in range(FUZZ_CASES):
-        data = random_list(rng)
-        questions.append((data, [random_name(rng, data) for _ in range(8)]))
-    answers = iter(ask_all(driver, tmp_path, questions))
-    matched = 0
-    for data, names in questions:
-        lines = exclusions.parse(data)
-        for name in names:
-            answer = next(answers)
-            matched += answer != "-"
-            assert answer == expected(lines, name, tmp_path), (data, name)
-    assert matched > FUZZ_CASES  # else the lists and names have nothing to do with each other
+    questions = list(exclusion_fuzz.random_questions(rng, exclusion_fuzz.seeds(), RANDOM_LISTS))
+    wrong, matched = exclusion_fuzz.differences(driver, tmp_path, questions)
+    assert not wrong
+    assert matched > RANDOM_LISTS  # else the lists and names have nothing to do with each other
+
+
+def test_agrees_with_the_python_reader_on_what_fuzzing_found(driver: Path, tmp_path: Path) -> None:
+    questions = exclusion_fuzz.seeds()
+    assert len(questions) > 300
+    assert exclusion_fuzz.differences(driver, tmp_path, questions)[0] == []
+
+
+def test_the_python_reader_agrees_with_fnmatch() -> None:
+    wrong, compared, matched = exclusion_fuzz.fnmatch_differences(random.Random(1), 20_000)
+    assert not wrong
+    assert compared > 10_000
+    assert matched > 2_000
+
+
+@pytest.mark.parametrize("target", ["engine", "file", "faults"])
+def test_a_fuzz_target_accepts_its_corpus(workshop: Path, bits: int, target: str) -> None:
+    """With ASan and UBSan; `make fuzz` looks for more."""
+    program = workshop / f"replay-{target}{bits}"
+    sources = [NATIVE / f"fuzz/exclusions_{target}.cc", NATIVE / "fuzz/replay.cc"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    subprocess.run(["g++", f"-m{bits}", "-O1", "-g", "-std=c++17", *sanitizers, *sources, "-o", program], check=True)
+    done = subprocess.run([program, exclusion_fuzz.CORPUS], stdout=subprocess.PIPE, timeout=120)
+    assert done.returncode == 0
+    assert done.stdout == b"%d inputs\n" % len(exclusion_fuzz.corpus())
 
 
 @pytest.mark.parametrize("length", [4094, 4095, 4096, 4097, 8191, 8192, 8193, 1_000_003])
@@ -360,6 +289,58 @@ def test_a_list_that_is_large_and_has_a_hole(plain_driver: Path, workshop: Path,
     path.unlink()
 
 
+@pytest.mark.parametrize(("size", "behind"), [(1 << 40, False), (1 << 40, True), (5 << 30, True), (10_000, True)])
+def test_holes_cost_nothing_and_lines_behind_them_count(
+    plain_driver: Path, workshop: Path, bits: int, size: int, behind: bool
+) -> None:
+    path = workshop / f"sparse{bits}"
+    with open(path, "wb") as stream:
+        stream.write(b"bar\nfo")
+        stream.truncate(size)
+        if behind:
+            stream.seek(size)
+            stream.write(b"foo\nfoo = custom\n")
+    calls = trace(plain_driver, path, "/usr/bin/foo")
+    assert len(calls) < 15
+    assert "lseek" in calls or "_llseek" in calls
+    assert ask(plain_driver, path, "/usr/bin/foo") == ("custom 3" if behind else "-")
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/self/status", "/proc/self/mem", "/proc/self/environ", "/proc/kmsg", "/sys/power/state"]
+)
+def test_a_file_of_the_kernel_excludes_nothing(plain_driver: Path, path: str) -> None:
+    """It has no size, or not the size that it tells."""
+    assert ask(plain_driver, path, "Name:") == "-"
+
+
+def test_a_list_that_another_process_has_leased_is_not_waited_for(
+    plain_driver: Path, workshop: Path, bits: int
+) -> None:
+    path = workshop / f"leased{bits}"
+    path.write_bytes(b"*\n")
+    with open(path, "r+b") as stream:
+        former = signal.signal(signal.SIGIO, signal.SIG_IGN)
+        fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        try:
+            assert ask(plain_driver, path, "/usr/bin/foo") == "-"
+        finally:
+            fcntl.fcntl(stream, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            signal.signal(signal.SIGIO, former)
+
+
+def test_a_line_of_a_hundred_megabytes(plain_driver: Path, workshop: Path, bits: int) -> None:
+    path = workshop / f"line{bits}"
+    with open(path, "wb") as stream:
+        stream.write(b"bar ")
+        for _ in range(100):
+            stream.write(b"x" * 1_000_000)
+        stream.write(b"\nfoo = custom\n")
+    assert ask(plain_driver, path, "/usr/bin/foo") == "custom 2"
+    path.unlink()
+
+
 # ---- How it behaves in a process.
 
 
@@ -439,6 +420,7 @@ def test_the_object_needs_no_more_than_libc_and_nothing_that_allocates(
     symbols = subprocess.run(["nm", "-u", output], check=True, stdout=subprocess.PIPE).stdout.decode().split()
     allowed = {
         "syscall",
+        "memchr",
         "memcmp",
         "memcpy",
         "memset",
@@ -465,7 +447,7 @@ def test_compiled_for_solaris_it_uses_what_solaris_10_has(workshop: Path, bits: 
     )
     symbols = set(subprocess.run(["nm", "-u", output], check=True, stdout=subprocess.PIPE).stdout.decode().split())
     large = {"open64", "fstat64", "_GLOBAL_OFFSET_TABLE_"} if bits == 32 else {"open", "fstat"}
-    common = {"read", "close", "getcwd", "memcmp", "memcpy", "memset", "strlen", "___errno"}
+    common = {"read", "close", "getcwd", "memchr", "memcmp", "memcpy", "memset", "strlen", "___errno"}
     assert symbols - {"U"} <= large | common
     assert large <= symbols | {"_GLOBAL_OFFSET_TABLE_"}
 
