@@ -89,7 +89,7 @@ each_allocator = pytest.mark.parametrize(
 each_common_allocator = pytest.mark.parametrize(
     ("bits", "allocator"), [(bits, name) for bits in (64, 32) for name in ("jemalloc", "mimalloc", "tcmalloc_minimal")]
 )
-"""The same for those that also alone survive fork beside threads (Scudo does not) and the end of memory (nor does TBB)."""
+"""The same for those that, also alone, survive fork beside threads (not Scudo) and the end of memory (nor TBB)."""
 
 
 def must(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
