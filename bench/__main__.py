@@ -17,7 +17,7 @@ from bench.programs import real_programs
 from bench.report import Section
 from memproxy_sol import errors
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 NAMES = ("objects", "counts", "programs", "memory", "start", "time", "commands")
 
 
@@ -27,10 +27,12 @@ def main() -> int:
     parser.add_argument("--only", choices=NAMES, action="append", help="only this part; may be repeated")
     parser.add_argument("--output", type=Path, help="where the results go (default: bench/RESULTS.md, for a full run)")
     options = parser.parse_args()
+    output = options.output or (RESULTS if len(sys.argv) == 1 else None)
+    output = output and output.resolve()
     started = time.monotonic()
     load = os.getloadavg()
     chosen = options.only or [name for name in NAMES if not (options.quick and name == "programs")]
-    pairs = 5 if options.quick else 21
+    pairs = 5 if options.quick else 15
     console = Console(width=None if sys.stdout.isatty() else 170, highlight=False, emoji=False)
     sections: list[Section] = []
 
@@ -40,6 +42,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="memproxy-bench-") as directory:
         scratch = Path(directory).resolve()
+        os.chdir(scratch)  # compilers leave their results in it
         installation = install(scratch)
         real = real_programs(scratch) if {"time", "programs"}.intersection(chosen) else []
         if "objects" in chosen:
@@ -63,8 +66,8 @@ def main() -> int:
         report.show(verdicts, console)
         words = "".join(f" `{word}`" for word in sys.argv[1:])
         heading = machine.describe(installation, f", with{words}" if words else "", load)
-    if options.output or not sys.argv[1:]:
-        report.write(options.output or RESULTS, heading, [verdicts, *sections])
+    if output is not None:
+        report.write(output, heading, [verdicts, *sections])
     console.print(f"\n{time.monotonic() - started:.0f} s")
     return 1 if report.broken(sections) else 0
 

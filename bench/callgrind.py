@@ -6,12 +6,14 @@ Source: the callgrind format specification, in valgrind's manual.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -56,30 +58,31 @@ def available() -> bool:
     return shutil.which("valgrind") is not None
 
 
-def count(command: Sequence[object], environment: Mapping[str, str], directory: Path | None = None) -> Profile:
+def count(command: Sequence[object], environment: Mapping[str, str]) -> Profile:
     """Run `command` under callgrind; raises MemproxyError if it fails, or if valgrind is not here."""
     if not available():
         raise MemproxyError("instructions cannot be counted without valgrind", hint="apt-get install valgrind")
     with tempfile.TemporaryDirectory() as scratch:
+        work, out = Path(scratch, "work"), Path(scratch, "out")
+        work.mkdir()
+        out.mkdir()
         words = ["valgrind", "--tool=callgrind", "--quiet", "--trace-children=yes", "--vgdb=no"]
-        words += [f"--callgrind-out-file={scratch}/%p", "--compress-strings=no", "--compress-pos=no"]
+        words += [f"--callgrind-out-file={out}/%p", "--compress-strings=no", "--compress-pos=no"]
         words += [str(word) for word in command]
-        done = subprocess.run(
-            words,
-            env=dict(environment),
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        files = list(Path(scratch).iterdir())
+        done = subprocess.run(words, cwd=work, env=dict(environment), capture_output=True, text=True, check=False)
+        files = list(out.iterdir())
         if done.returncode != 0 or not files:
-            raise MemproxyError(f"ended with {done.returncode}: {done.stdout[-1000:]}", where=" ".join(words))
+            raise MemproxyError(f"ended with {done.returncode}: {done.stderr[-1000:]}", where=" ".join(words))
         profile = Profile()
         for file in files:
             _read(file, profile)
         return profile
+
+
+def count_all(runs: Iterable[tuple[Sequence[object], Mapping[str, str]]]) -> list[Profile]:
+    """`count` for each command and environment, as many at a time as there are processors: counts do not mind."""
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        return list(workers.map(lambda run: count(*run), runs))
 
 
 _COST = re.compile(r"\d+ (\d+)$")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import callgrind
 from bench.callgrind import Profile
-from bench.configurations import LIBRARY, Configuration, Installation, Setting
+from bench.configurations import LIBRARY, Configuration, Installation
 from bench.programs import Program, compile_program
 from bench.report import Section, Verdict
 
@@ -27,30 +28,29 @@ class Added:
     total: float
     own: float
     """Of the total: in libmemproxy itself."""
-    serving: float
-    """Of the total: in the allocator that serves (its heap lies elsewhere, or begins with other blocks)."""
+    elsewhere: float
+    """Of the total: neither in libmemproxy nor in the program, but in the allocator or the C++ library."""
 
     @property
     def by_us(self) -> float:
-        """The total but for the serving allocator's own share."""
-        return self.total - self.serving
+        """The total but for what is executed elsewhere."""
+        return self.total - self.elsewhere
 
 
-def per_pair(program: Path, first: Configuration, second: Configuration, serving: str) -> Added:
-    """Count a program of `programs/pairs.cc` in two configurations; `serving` is the file name of the allocator."""
-    loops = []
-    for configuration in (first, second):
-        few, more = (callgrind.count([program, rounds], configuration.environment()) for rounds in (FEW, MORE))
-        loops.append(more.minus(few))
+def per_pair(program: Path, first: Configuration, second: Configuration) -> Added:
+    """Count a program of `programs/pairs.cc` in two configurations."""
+    loops = loop_profiles(program, (first, second), FEW, MORE)
     added = loops[1].minus(loops[0])
     pairs = MORE - FEW
+    total = added.total / pairs
     own = added.objects[LIBRARY] / pairs
-    return Added(loops[0].total / pairs, added.total / pairs, own, added.objects[serving] / pairs)
+    return Added(loops[0].total / pairs, total, own, total - own - added.objects[program.name] / pairs)
 
 
-def serving_object(setting: Setting, configuration: Configuration) -> str:
-    """The file name of the allocator that serves on the route of `configuration`."""
-    return "libc.so.6" if configuration.route == "system" else setting.allocator.name
+def loop_profiles(program: Path, ways: Sequence[Configuration], few: int, more: int) -> list[Profile]:
+    """What the `more` - `few` rounds beyond `few` take in each of the configurations."""
+    counted = callgrind.count_all(([program, rounds], way.environment()) for way in ways for rounds in (few, more))
+    return [high.minus(low) for low, high in zip(counted[::2], counted[1::2])]
 
 
 def pairs_section(installation: Installation) -> Section:
@@ -61,12 +61,12 @@ def pairs_section(installation: Installation) -> Section:
         for title, flags in (("malloc+free", ()), ("new+delete", ("-DWITH_NEW",))):
             program = compile_program("pairs.cc", setting.bits, installation.scratch, *flags)
             for first, second in setting.pairs:
-                added = per_pair(program, first, second, serving_object(setting, second))
+                added = per_pair(program, first, second)
                 if not flags:
                     # On the system route the C library's heap has another history, so that it searches elsewhere.
                     counted = added.total if second.route == "custom" else added.by_us
                     worst[setting.bits] = max(worst.get(setting.bits, 0), counted)
-                numbers = (added.before, added.total, added.own, added.serving)
+                numbers = (added.before, added.total, added.own, added.elsewhere)
                 names = f"{setting.bits}", setting.family, title, f"{second.name} against {first.name}"
                 rows.append([*names, *(f"{number:.2f}" for number in numbers)])
     for bits, most in worst.items():
@@ -75,12 +75,16 @@ def pairs_section(installation: Installation) -> Section:
     text = f"""
 Callgrind; a loop with 256 blocks alive and the sizes of daily life (98 % under 100 bytes); the difference of {MORE:,}
 and {FEW:,} rounds, so that start and warming up cancel. *Added* is the whole difference of the two configurations,
-*ours* what libmemproxy.so itself executes of it, *allocator's* the change in the serving allocator. The budget is
-judged by *added* on the custom route. On the system route it is judged by *added* less *allocator's*: there is one
-more block in the heap's history (and the allocator beside it has blocks of its own), so glibc walks other bins; that
-is not what the calls cost.
+*ours* what libmemproxy.so itself executes, *elsewhere* the change in the allocator and the C++ library. On the custom
+route malloc and free of the allocator do exactly what they did, and the budget is judged by *added*. On the system
+route it is judged without *elsewhere*: the process has one block more in its history, so glibc walks other bins,
+which is not what the calls cost.
+
+New and delete have no budget. They go to the allocator's malloc and free: elsewhere, *alone* has the allocator's own
+operators (mimalloc's are slower than its malloc, tcmalloc's delete that is told the size is faster than its free),
+and *plain* has those of libstdc++, which call malloc and free themselves and are now skipped.
 """
-    columns = ("bits", "allocator", "calls", "compared", "a pair before", "added", "ours", "allocator's")
+    columns = ("bits", "allocator", "calls", "compared", "a pair before", "added", "ours", "elsewhere")
     return Section("Instructions of a pair of calls", text, columns, rows, verdicts)
 
 
@@ -91,9 +95,8 @@ def anatomy_section(installation: Installation) -> Section:
         setting = installation.setting(bits, next(iter(families)))
         for flags in ((), ("-DWITH_NEW",)):
             program = compile_program("pairs.cc", bits, installation.scratch, *flags)
-            environment = setting.routed("custom").environment()
-            few, more = (callgrind.count([program, rounds], environment) for rounds in (FEW, MORE))
-            for (name, function), cost in sorted(more.minus(few).functions.items()):
+            (loop,) = loop_profiles(program, [setting.routed("custom")], FEW, MORE)
+            for (name, function), cost in sorted(loop.functions.items()):
                 if name == LIBRARY and cost > 0:
                     # Callgrind has no name for a function that is not in the symbol table.
                     shown = "(loads the GOT's address)" if function.startswith("0x") else function
@@ -115,10 +118,7 @@ def threads_section(installation: Installation) -> Section:
     for setting in installation.settings():
         program = compile_program("threads.c", setting.bits, installation.scratch)
         for first, second in setting.pairs:
-            loops = []
-            for configuration in (first, second):
-                low, high = (callgrind.count([program, n], configuration.environment()) for n in (few, more))
-                loops.append(high.minus(low))
+            loops = loop_profiles(program, (first, second), few, more)
             own = loops[1].objects[LIBRARY] / blocks
             names = f"{setting.bits}", setting.family, f"{second.name} against {first.name}"
             rows.append([*names, f"{loops[0].total / blocks:.1f}", f"{loops[1].total / blocks:.1f}", f"{own:.2f}"])
@@ -136,11 +136,9 @@ def programs_section(installation: Installation, programs: list[Program]) -> Sec
     setting = installation.setting(bits, next(iter(installation.allocators[bits])))
     rows = []
     for program in programs:
-        for first, second in setting.pairs:
-            before, after = (
-                callgrind.count(program.command, configuration.environment(program.environment))
-                for configuration in (first, second)
-            )
+        ways = [way for pair in setting.pairs for way in pair]
+        profiles = callgrind.count_all((program.command, way.environment(program.environment)) for way in ways)
+        for (first, second), before, after in zip(setting.pairs, profiles[::2], profiles[1::2]):
             calls = sum(number for (name, _), number in _entered(after).items() if name == LIBRARY)
             own = after.objects[LIBRARY]
             cells = [program.name, f"{second.name} against {first.name}", f"{before.total / 1e6:,.1f}"]

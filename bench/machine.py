@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 from bench.configurations import Installation, run
+from memproxy_sol.errors import MemproxyError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def describe(installation: Installation, arguments: str, load: tuple[float, float, float]) -> str:
@@ -44,20 +47,10 @@ def describe(installation: Installation, arguments: str, load: tuple[float, floa
 def commit() -> str:
     """The checkout's commit, marked if files that are measured differ from it."""
     try:
-        name = run(["git", "rev-parse", "--short=12", "HEAD"]).strip()
-        changed = run(
-            [
-                "git",
-                "status",
-                "--porcelain",
-                "--untracked-files=no",
-                "native",
-                "memproxy_sol",
-                "bench/*.py",
-                "bench/programs",
-            ]
-        )
-    except Exception:
+        name = run(["git", "rev-parse", "--short=12", "HEAD"], CHECKOUT).strip()
+        measured = ["native", "memproxy_sol", "bench/*.py", "bench/programs"]
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no", "--", *measured], CHECKOUT)
+    except (MemproxyError, OSError):
         return "unknown"
     return f"{name}, with changes" if changed else name
 

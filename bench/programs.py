@@ -55,7 +55,7 @@ def real_programs(scratch: Path) -> list[Program]:
     return [
         Program("python3 -m test test_heapq", heapq),
         Program("the same, PYTHONMALLOC=malloc", heapq, {"PYTHONMALLOC": "malloc"}),
-        Program("g++ -O1 -c, a C++ file", [gxx, "-O1", "-c", compiled, "-o", str(scratch / "compiled.o")]),
+        Program("g++ -O1 -c, a C++ file", [gxx, "-O1", "-c", compiled, "-o", "compiled.o"]),
         Program("sqlite3, 60,000 inserts", [sqlite, ":memory:", f".read {sql}"]),
     ]
 
