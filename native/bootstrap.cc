@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "platform.h"
+#include "probes.h"
 
 Bootstrap bootstrap;
 
@@ -100,7 +101,10 @@ BootstrapAnswer bootstrap_allocate(size_t size, size_t alignment, void **block) 
     if (old == kMaximumBlocks) return BootstrapAnswer::kNoMemory;
   } while (!__atomic_compare_exchange_n(&blocks_in_use, &old, old + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
   *block = take(size == 0 ? 1 : size, alignment < kUnit ? kUnit : alignment);
-  if (*block != nullptr) return BootstrapAnswer::kBlock;
+  if (*block != nullptr) {
+    MEMPROXY_BOOTSTRAP(*block, size, alignment);
+    return BootstrapAnswer::kBlock;
+  }
   __atomic_sub_fetch(&blocks_in_use, 1u, __ATOMIC_ACQ_REL);
   return BootstrapAnswer::kNoMemory;
 }

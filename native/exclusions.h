@@ -2,7 +2,11 @@
 #ifndef MEMPROXY_EXCLUSIONS_H
 #define MEMPROXY_EXCLUSIONS_H
 
+#include "export.h"
 #include "route_name.h"
+
+// The list that is compiled in: memproxy.conf in the directory or under the path that configure was told. (list_path.cc)
+extern HIDDEN const char exclusions_list_path[];
 
 // Reads the file `list` and looks for the first line that matches `executable`. True if there is one; then *route is
 // the line's route and *line its number, counted from 1 (either pointer may be null).

@@ -27,11 +27,8 @@
 #include "generic.h"
 #include "memproxy.h"
 #include "platform.h"
+#include "probes.h"
 #include "record.h"
-
-#ifndef MEMPROXY_LIST
-#error "the path of the exclusion list: compile with -DMEMPROXY_LIST='\"/etc/memproxy.conf\"'"
-#endif
 
 RouteReports route_reports;
 
@@ -322,7 +319,7 @@ struct Decision {
 
 Decision decide(const char *executable, bool secure) {
   Decision decision = {Route::kCustom, MEMPROXY_REASON_DEFAULT, 0};
-  if (exclusions_lookup(MEMPROXY_LIST, executable, &decision.wanted, &decision.line)) decision.reason = MEMPROXY_REASON_LIST;
+  if (exclusions_lookup(exclusions_list_path, executable, &decision.wanted, &decision.line)) decision.reason = MEMPROXY_REASON_LIST;
   const char *word = secure ? nullptr : platform_environment("MEMPROXY_ROUTE");
   if (word != nullptr && route_from_name(word, strlen(word), &decision.wanted)) decision.reason = MEMPROXY_REASON_ENVIRONMENT;
   return decision;
@@ -381,8 +378,9 @@ bool resolve() {
   const char *server_path = server == nullptr ? kPlatformLibc : object_path(server);
   if (server != nullptr && server == object_first() && executable != nullptr) server_path = executable;
   record_fill(decision.wanted, decision.reason, decision.line, server_path);
+  MEMPROXY_ROUTE(route_name(taken), record_reason(), executable, decision.line, server_path);
   const char *debug = secure ? nullptr : platform_environment("MEMPROXY_DEBUG");
-  if (debug != nullptr && strcmp(debug, "1") == 0) debug_tell(executable, MEMPROXY_LIST);
+  if (debug != nullptr && strcmp(debug, "1") == 0) debug_tell(executable, exclusions_list_path);
   return true;
 }
 
@@ -405,6 +403,7 @@ bool route_ready(bool insist) {
     return now == MEMPROXY_STATE_READY;
   const int saved = errno;
   record_state(MEMPROXY_STATE_RESOLVING);
+  MEMPROXY_DECIDE();
   if (!resolve()) {
     // Nobody's free will know a block, then: all stay bootstrap blocks, and the state as it is.
     errno = saved;

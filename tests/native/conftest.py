@@ -51,7 +51,7 @@ def built(shared_directory: Path) -> dict[int, Path]:
         return libraries(Path(given))
 
     def make(directory: Path) -> None:
-        build_by_hand(directory)
+        build_by_hand(directory, ["--enable-werror"])
 
     directory = once(shared_directory / "native-build", make)
     return libraries(directory)
