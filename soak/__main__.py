@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from memproxy_sol import build, errors
+from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import MemproxyError
 from soak import page
 from soak.image import ALLOCATORS, PLACE, image
@@ -27,6 +28,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--allocators", default=",".join(ALLOCATORS), help="default: all")
     parser.add_argument("--routes", default=",".join(ROUTES), help="default: both")
     parser.add_argument("--workloads", default=",".join(workloads("full")), help="default: all")
+    parser.add_argument(
+        "--libraries",
+        help="of a directory laid out as a generation, its file `commit` says of which; instead of building",
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so many minutes")
     parser.add_argument("--report", action="store_true", help="run nothing, only write the page")
     return parser.parse_args()
@@ -43,7 +48,12 @@ def main() -> int:
     started = time.monotonic()
     PLACE.mkdir(parents=True, exist_ok=True)
     bits = [int(word) for word in given.bits.split(",")]
-    libraries = build.cached("native", bits)
+    if given.libraries:
+        libraries = {width: Path(given.libraries + ABIS[width].subdirectory, build.SONAME) for width in bits}
+        commit = Path(given.libraries, "commit").read_text().strip()
+    else:
+        libraries = build.cached("native", bits)
+        commit = page.commit("native")
     images = [image(width, SOURCES) for width in bits]
     matrix = Matrix(libraries)
     wanted = [workloads(given.length)[name] for name in given.workloads.split(",")]
@@ -63,7 +73,7 @@ def main() -> int:
         print(f"{head}: {verdict.word} ({(time.monotonic() - started) / 60:.1f} min)", flush=True)
         for difference in verdict.differences[:10]:
             print(f"    {difference}", flush=True)
-    page.write(Path("docs/results/soak.md"), matrix, images)
+    page.write(Path("docs/results/soak.md"), matrix, images, commit)
     return 1 if bad else 0
 
 

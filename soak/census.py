@@ -68,7 +68,8 @@ class Census:
 
     def look(self, pid: str) -> str | None:
         """What a process is on, in words; None if it is too young to tell. ValueError or OSError: it is ending."""
-        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        link = os.readlink(f"/proc/{pid}/exe")
+        program = os.path.basename(link)
         base = None
         libc = False
         with open(f"/proc/{pid}/maps") as maps:
@@ -76,6 +77,9 @@ class Census:
                 if line.endswith("/libmemproxy.so\n") and base is None:
                     base = int(line.split("-")[0], 16)
                 libc = libc or "/libc.so.6" in line
+        # Mappings come in pieces, and cease when the process ends or executes another program: the link then, too.
+        if os.readlink(f"/proc/{pid}/exe") != link:
+            return None
         if program == "chroot" or (base is None and not libc):
             return None  # on its way into the image, or so young that nothing is loaded yet
         if base is None:

@@ -19,14 +19,14 @@ BEGIN = "<!-- what follows is written by `make soak` -->"
 ABSENT = "-"
 
 
-def write(path: Path, matrix: Matrix, images: list[Image]) -> None:
+def write(path: Path, matrix: Matrix, images: list[Image], library_commit: str) -> None:
     """Write the results below BEGIN; what stands above it, findings in words, is left alone."""
     head = path.read_text().split(BEGIN)[0] if path.exists() else "# Soak\n\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(head + BEGIN + "\n\n" + "\n".join(_lines(matrix, images)) + "\n")
+    path.write_text(head + BEGIN + "\n\n" + "\n".join(_lines(matrix, images, library_commit)) + "\n")
 
 
-def _lines(matrix: Matrix, images: list[Image]) -> Iterator[str]:
+def _lines(matrix: Matrix, images: list[Image], library_commit: str) -> Iterator[str]:
     judged = {
         (image.bits, allocator, route, name): found
         for image in images
@@ -35,13 +35,12 @@ def _lines(matrix: Matrix, images: list[Image]) -> Iterator[str]:
         for name in workloads("full")
         if image.allocator(allocator) and (found := _longest(matrix, image, allocator, route, name))
     }
-    commit = _tool("git", "rev-parse", "--short", "HEAD")
-    if _tool("git", "status", "--porcelain", "--", "native", "soak"):
-        commit += " with changes in native/ or soak/"
-    yield f"Written {time.strftime('%Y-%m-%d %H:%M')} at commit {commit}, seed {SOURCES.seed}, on {_machine()}."
+    when = time.strftime("%Y-%m-%d %H:%M")
+    yield f"Written {when} by commit {commit('soak')}, seed {SOURCES.seed}, on {_machine()}."
     for image in images:
         yield ""
-        yield f"* {image.bits} bit: libmemproxy.so {matrix.digest(image.bits)} (SHA-256), Debian 12 with"
+        library = f"libmemproxy.so of commit {library_commit}, SHA-256 {matrix.digest(image.bits)}..."
+        yield f"* {image.bits} bit: {library}, Debian 12 with"
         yield f"  {', '.join(image.versions)}; libclang-rt-14-dev for Scudo"
     yield ""
     yield "| workload | length | what |"
@@ -69,6 +68,12 @@ def _lines(matrix: Matrix, images: list[Image]) -> Iterator[str]:
     yield f"Living processes looked at and found on the route claimed, served by the object claimed: {samples}."
     yield from _differences(judged)
     yield from _programs(matrix, judged)
+
+
+def commit(directory: str) -> str:
+    """The commit that is checked out, and whether `directory` is as it has it."""
+    changed = _tool("git", "status", "--porcelain", "--", directory)
+    return _tool("git", "rev-parse", "--short", "HEAD") + (f" with changes in {directory}/" if changed else "")
 
 
 def _longest(matrix: Matrix, image: Image, allocator: str, route: str, name: str) -> tuple[Verdict, Cell] | None:

@@ -47,6 +47,7 @@ mount --bind {result} result
 mkdir -p .{directory}
 cp {library} .{directory}
 chmod 755 .{directory} .{directory}/*
+echo 127.0.0.1 localhost > etc/hosts
 cp {result}/conf etc/memproxy.conf
 cp {result}/preload etc/ld.so.preload
 cd /
@@ -96,10 +97,13 @@ def run(
         user=USER,
     )
     # Whatever ends this process ends unshare, and that the first process of the namespace, and that all others.
+    # Of a command in the background a shell has the interrupt ignored, which tests of python's would find out.
     words = [
         "setpriv",
         "--pdeathsig",
         "KILL",
+        "env",
+        "--default-signal",
         "unshare",
         "--mount",
         "--pid",

@@ -119,6 +119,14 @@ def test_a_run_that_was_ended_is_not_judged(judge: Judge) -> None:
     assert judge(PLAIN, complete=False) is None
 
 
+def test_without_anything_to_compare_with_nothing_is_judged(
+    judge: Judge, matrix: Matrix, image: Image, workload: Workload
+) -> None:
+    judge(PLAIN)
+    matrix.path(Cell(image, workload, "plain")).unlink()
+    assert matrix.verdict(Cell(image, workload, "custom", "jemalloc")) is None
+
+
 def test_another_library_is_another_result(judge: Judge, image: Image, workload: Workload, tmp_path: Path) -> None:
     judge(PLAIN)
     other = tmp_path / "other.so"
@@ -177,7 +185,7 @@ def test_the_page_says_what_was_not_run_and_keeps_what_is_above(
     matrix.keep(cell, Result("", [1], [failed], routes, True))
     path = tmp_path / "soak.md"
     path.write_text(f"# Soak\n\nin words\n\n{page.BEGIN}\n\nan older table\n")
-    page.write(path, matrix, [image])
+    page.write(path, matrix, [image], "abcdef0")
     text = path.read_text()
     assert text.startswith("# Soak\n\nin words\n")
     assert "an older table" not in text
