@@ -39,6 +39,10 @@ void *platform_libc_function(const char *name);
 // A function that any loaded object makes public, by dlsym; loads nothing. Null if there is none.
 void *platform_public_function(const char *name);
 
+// Has the linker run the initialiser of the object at `path`, which defines `function`, if it has not yet: Solaris' does so when
+// it binds a call to an object, and some allocators rely on it; a call of ours is none that it binds. Nothing on Linux.
+void platform_initialise(const char *path, const char *function);
+
 // Fresh zeroed pages, or null.
 void *platform_pages(size_t size);
 void platform_release_pages(void *pages, size_t size);

@@ -59,4 +59,6 @@ void *platform_libc_function(const char *name) {
 
 void *platform_public_function(const char *name) { return find(RTLD_DEFAULT, name); }
 
+void platform_initialise(const char *, const char *) {}
+
 #endif

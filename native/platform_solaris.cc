@@ -28,11 +28,19 @@ static void *find(void *handle, const char *name) {
   return address;
 }
 
-void *platform_libc_function(const char *name) {
-  // By its bare name, since another variant may be mounted over the file. RTLD_FIRST: this object alone, no lazy loading.
-  void *libc = dlopen(kPlatformLibc, RTLD_LAZY | RTLD_NOLOAD | RTLD_FIRST);
-  return libc == nullptr ? nullptr : find(libc, name);
+// A function of one loaded object. RTLD_FIRST: this object alone, and no lazy dependency is loaded in search of a name.
+static void *find_in(const char *object, const char *name) {
+  void *handle = dlopen(object, RTLD_LAZY | RTLD_NOLOAD | RTLD_FIRST);
+  if (handle != nullptr) return find(handle, name);
+  dlerror();
+  return nullptr;
 }
+
+// By its bare name, since another variant may be mounted over the file.
+void *platform_libc_function(const char *name) { return find_in(kPlatformLibc, name); }
+
+// dlsym runs the initialiser of the object whose symbol it returns.
+void platform_initialise(const char *path, const char *function) { find_in(path, function); }
 
 // RTLD_DEFAULT would load every lazy dependency of the program in search of a name that does not exist.
 void *platform_public_function(const char *name) { return find(RTLD_PROBE, name); }

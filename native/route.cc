@@ -142,10 +142,10 @@ size_t checked_usable_size(void *block) {
   return target.usable_size(block);
 }
 
-// ---- Route custom: what callers may expect of the C library's functions and not every allocator does.
+// ---- What callers may expect of the C library's functions and not every allocator does.
 
 // libc takes any alignment that is a multiple of four, glibc any that can be rounded up to a power of two.
-void *custom_memalign(size_t alignment, size_t size) {
+void *lenient_memalign(size_t alignment, size_t size) {
   if (kPlatformMemalignIsStrict ? alignment == 0 || alignment % 4 != 0 : alignment > SIZE_MAX / 2 + 1) {
     errno = EINVAL;
     return nullptr;
@@ -231,7 +231,7 @@ void set_foreign_tables(const Heap &ahead, const Heap &system) {
   if (ahead.usable_size == nullptr) base_target.usable_size = system.usable_size;
   heap_complete(&base_target);
   if (entry_target.calloc == nullptr) entry_target.calloc = base_target.calloc;
-  if (entry_target.memalign == nullptr) entry_target.memalign = base_target.memalign;
+  if (entry_target.memalign == nullptr) entry_target.memalign = lenient_memalign;
   if (entry_target.usable_size == nullptr) entry_target.usable_size = base_target.usable_size;
   if (entry_target.posix_memalign == nullptr) entry_target.posix_memalign = heap_posix_memalign;
   if (entry_target.aligned_alloc == nullptr) entry_target.aligned_alloc = heap_aligned_alloc;
@@ -243,7 +243,7 @@ void set_custom_tables(const Heap &custom) {
   base_target = custom;
   heap_complete(&base_target);
   entry_target = base_target;
-  entry_target.memalign = custom_memalign;
+  entry_target.memalign = lenient_memalign;
   entry_target.posix_memalign = heap_posix_memalign;
   entry_target.aligned_alloc = heap_aligned_alloc;
   entry_target.valloc = heap_valloc;
@@ -251,9 +251,10 @@ void set_custom_tables(const Heap &custom) {
 }
 
 void set_system_tables(const Heap &system) {
-  entry_target = system;
-  heap_complete(&entry_target);
-  base_target = entry_target;
+  base_target = system;
+  heap_complete(&base_target);
+  entry_target = base_target;
+  if (system.memalign == nullptr) entry_target.memalign = lenient_memalign;
 }
 
 void set_reports(const HeapSource &source) {
@@ -307,6 +308,12 @@ void publish_without_checks() {
 // older than the decision would all make their first call at once.
 void warm_up_system() {
   if (taken == Route::kSystem && entry_target.malloc != nullptr) entry_target.free(entry_target.malloc(1));
+}
+
+// The allocators that we know set themselves up in their first call; libc's initialiser is the first of all.
+void initialise(Object server) {
+  if (server == nullptr || server == object_first() || object_is_libc(server) || heap_has_known_name(server)) return;
+  platform_initialise(object_path(server), "malloc");
 }
 
 // ---- The decision.
@@ -381,6 +388,7 @@ bool resolve() {
   MEMPROXY_ROUTE(route_name(taken), record_reason(), executable, decision.line, server_path);
   const char *debug = secure ? nullptr : platform_environment("MEMPROXY_DEBUG");
   if (debug != nullptr && strcmp(debug, "1") == 0) debug_tell(executable, exclusions_list_path);
+  initialise(server);
   return true;
 }
 

@@ -1,8 +1,9 @@
 """The objects for Solaris x86, run on Linux: their very bytes, on a libc.so.1 that behaves as Solaris' does.
 
-`solaris_libc/` holds that libc: its own heap, Solaris' numbers and layouts, the run-time linker's functions, in the symbol
-versions of Solaris. Linux' loader maps the objects, with one byte of a copy changed: it refuses EI_OSABI "Solaris". Nothing
-here has run on Solaris; what a real libc.so.1 and ld.so.1 do is taken from reference "solaris-native".
+`solaris_libc/` holds that libc: its own heap, Solaris' numbers and layouts, the run-time linker's functions, in the
+symbol versions of Solaris. Linux' loader maps the objects, with one byte of a copy changed: it refuses EI_OSABI
+"Solaris". Nothing here has run on Solaris; what a real libc.so.1 and ld.so.1 do is taken from reference
+"solaris-native".
 """
 
 from __future__ import annotations
@@ -102,10 +103,11 @@ def solaris_library(bits: int) -> Path:
     return build.cached("solaris", [32, 64])[bits]
 
 
-def make_allocator(directory: Path, bits: int, kind: str, soname: str) -> Path:
+def make_allocator(directory: Path, bits: int, kind: str, soname: str, *defined: str) -> Path:
     """An allocator of `solaris_libc/allocators/`, compiled for Solaris as the library is."""
     source = SOURCES / "allocators" / "allocator.c"
-    made = cross.compile_shared([source], bits, directory / "solaris" / soname, soname, flags=[f"-D{kind.upper()}"])
+    flags = ["-fsemantic-interposition", f"-D{kind.upper()}", *defined]  # its calls of malloc are the public malloc's
+    made = cross.compile_shared([source], bits, directory / "solaris" / soname, soname, flags=flags)
     return for_linux(made, directory / soname)
 
 
@@ -124,11 +126,15 @@ class Laboratory:
         preload: Sequence[object] = (),
         environment: Mapping[str, str] | None = None,
         expect: int | None = 0,
-        **options: object,
+        *,
+        journal: bool = True,
+        cwd: Path | None = None,
     ) -> tuple[Outcome, list[str]]:
         """Run a program on this libc; what it did, and the journal of calls into libc.so.1."""
-        journal = self.scratch / "journal"
-        journal.unlink(missing_ok=True)
-        variables = {"LD_LIBRARY_PATH": str(self.libc.parent), "LAB_JOURNAL": str(journal), **(environment or {})}
-        outcome = run_under(command, preload, variables, expect, **options)  # type: ignore[arg-type]
-        return outcome, journal.read_text().splitlines() if journal.exists() else []
+        file = self.scratch / "journal"
+        file.unlink(missing_ok=True)
+        variables = {"LD_LIBRARY_PATH": str(self.libc.parent), **(environment or {})}
+        if journal:
+            variables["LAB_JOURNAL"] = str(file)
+        outcome = run_under(command, preload, variables, expect, cwd=cwd)
+        return outcome, file.read_text().splitlines() if file.exists() else []

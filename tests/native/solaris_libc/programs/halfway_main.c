@@ -1,0 +1,2 @@
+int halfway_check(void);
+int main(void) { return halfway_check(); }
