@@ -105,11 +105,11 @@ int definition_rank(const Dynamic &dynamic, uint32_t index, const char *name) {
   const Symbol &symbol = dynamic.symbols[index];
   const unsigned type = symbol.info & 15u;
   const unsigned binding = symbol.info >> 4;
-  const unsigned visibility = symbol.other & 3u;
+  const unsigned visibility = symbol.other & 7u;  // Solaris has three more: exported, singleton, eliminated
   if (symbol.section == 0 || symbol.value == 0) return 0;             // a mere reference
   if (type != 0 && type != 2) return 0;                               // not a function; an indirect one is of no use here
   if (binding == 0) return 0;                                         // local
-  if (visibility == 1 || visibility == 2) return 0;                   // internal, hidden
+  if (visibility == 1 || visibility == 2 || visibility == 6) return 0;  // internal, hidden, eliminated
   if (strcmp(dynamic.strings + symbol.name, name) != 0) return 0;
   if (dynamic.versions == nullptr) return 2;
   const uint16_t version = dynamic.versions[index];

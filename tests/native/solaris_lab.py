@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 from proxied import Outcome, clean_environment, must, run_under
 
 from memproxy_sol import build, cross, resources
@@ -109,6 +111,20 @@ def make_allocator(directory: Path, bits: int, kind: str, soname: str, *defined:
     flags = ["-fsemantic-interposition", f"-D{kind.upper()}", *defined]  # its calls of malloc are the public malloc's
     made = cross.compile_shared([source], bits, directory / "solaris" / soname, soname, flags=flags)
     return for_linux(made, directory / soname)
+
+
+def with_visibility(library: Path, target: Path, visibility: int) -> Path:
+    """Copy an object with another visibility (st_other) of all that it defines."""
+    data = bytearray(library.read_bytes())
+    with library.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".dynsym")
+        assert isinstance(table, SymbolTableSection)
+        at, size, other = table["sh_offset"], table["sh_entsize"], {1: 13, 2: 5}[data[4]]
+        for number, symbol in enumerate(table.iter_symbols()):
+            if symbol["st_shndx"] != "SHN_UNDEF":
+                data[at + number * size + other] = visibility
+    target.write_bytes(data)
+    return target
 
 
 @dataclass(frozen=True)

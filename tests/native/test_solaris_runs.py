@@ -399,6 +399,27 @@ def test_a_linker_that_gives_no_list(
         assert len(calls(journal, "dlerror")) >= 1, "the message about a missing name is not left for the program"
 
 
+@both_abis
+@pytest.mark.parametrize(
+    ("visibility", "server"),
+    [
+        pytest.param(4, "allocator", id="exported"),
+        pytest.param(5, "allocator", id="singleton"),
+        pytest.param(6, "libc", id="eliminated"),
+        pytest.param(2, "libc", id="hidden"),
+    ],
+)
+def test_visibilities_of_solaris(
+    bits: int, visibility: int, server: str, laboratory: Lab, program: Make, allocator: Make
+) -> None:
+    """STV_EXPORTED, STV_SINGLETON and STV_ELIMINATE: three bits, not two."""
+    lab = laboratory(bits)
+    custom = solaris_lab.with_visibility(allocator("plain", bits), lab.scratch / "libplain.so", visibility)
+    served_by = {"allocator": custom, "libc": lab.libc}[server]
+    outcome, _ = lab.run([program(lab, OWN / "preinit.c")], [lab.proxy, custom], {"MEMPROXY_DEBUG": "1"})
+    assert f"served by {served_by}:" in outcome.errors
+
+
 # -- the name, the environment, the list
 
 
