@@ -30,7 +30,7 @@ ORACLE = ("aligned_alloc", "reallocarray", "reallocf", "freezero", "freezeroall"
 REST = (
     *("environ", "___errno", "issetugid", "getexecname", "abort", "open", "close", "read", "write", "fstat", "getcwd"),
     *("sysconf", "mmap", "munmap", "open64", "fstat64", "mmap64", "dlopen", "dlsym", "dlerror", "dladdr1", "strdup"),
-    *("memset", "memcpy", "memcmp", "strlen", "strcmp", "strncmp", "strrchr"),
+    *("memset", "memcpy", "memchr", "memcmp", "strlen", "strcmp", "strncmp", "strrchr"),
 )
 LABORATORY = ("lab_libc_owns", "lab_run_initialiser")
 

@@ -155,6 +155,13 @@ int sol_memcmp(const unsigned char *a, const unsigned char *b, size_t size) {
   return 0;
 }
 
+void *sol_memchr(const void *, int, size_t) PUBLIC(memchr);
+void *sol_memchr(const void *from, int byte, size_t size) {
+  for (const unsigned char *at = from; size > 0; --size, ++at)
+    if (*at == (unsigned char)byte) return (void *)at;
+  return NULL;
+}
+
 size_t sol_strlen(const char *text) PUBLIC(strlen);
 size_t sol_strlen(const char *text) {
   size_t length = 0;
