@@ -93,6 +93,18 @@ class ExclusionError(MemproxyError):
     """The exclusion list cannot be read or changed."""
 
 
+class RouteRecordError(MemproxyError):
+    """What libmemproxy says of itself in a process or a core file cannot be read."""
+
+
+class ProcessGoneError(RouteRecordError):
+    """The process does not exist, or ended while it was looked at."""
+
+
+class ProcessDeniedError(RouteRecordError):
+    """The process is another user's, or protects its memory."""
+
+
 class BuildError(MemproxyError):
     """The native library cannot be built."""
 
