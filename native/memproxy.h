@@ -1,8 +1,8 @@
 /* What libmemproxy.so says of itself in a process: which route memory takes, why, and which object serves it.
  *
  * A program that is to run without the library as well looks the functions up with dlsym(RTLD_DEFAULT, "memproxy_route").
- * A tool outside finds the record through the dynamic symbol memproxy_record and its magic bytes; its layout is the same for
- * 32-bit and 64-bit processes. */
+ * A tool outside finds the record through the dynamic symbol memproxy_record, or by its magic bytes in the library's writable
+ * segment; its layout is the same for 32-bit and 64-bit processes. Later versions append to it. */
 #ifndef MEMPROXY_H
 #define MEMPROXY_H
 
