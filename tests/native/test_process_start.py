@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from proxied import NATIVE, Installed, Outcome, allocators, both_abis, each_allocator
+from proxied import NATIVE, Installed, Outcome, allocators, both_abis, each_allocator, each_common_allocator
 
 Library = Callable[..., Installed]
 Run = Callable[..., Outcome]
@@ -83,3 +83,12 @@ def test_without_a_limit_to_the_stack_objects_lie_elsewhere(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)),
     ).output  # fmt: skip
     assert output == "custom default\n"
+
+
+@each_common_allocator
+@pytest.mark.parametrize("route", ["custom", "system"])
+def test_a_thousand_threads_ask_for_the_first_time_at_once(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str, route: str
+) -> None:
+    preload = [library(bits).path, allocators(bits)[allocator]]
+    run([compile("many_threads.c", bits), 1000], preload, environment={"MEMPROXY_ROUTE": route})
