@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,10 +25,10 @@ static void *thread(void *number) {
   unsigned turn;
   for (turn = 0; __atomic_load_n(&go_on, __ATOMIC_RELAXED); ++turn) {
     char **block = &blocks[turn % 16];
-    *block = realloc(*block, (turn * 31) % 2000 + 1);
+    *block = *block == NULL ? malloc((turn * 31) % 2000 + 1) : realloc(*block, (turn * 31) % 2000 + 1);
     if (*block == NULL) _exit(9);
     memset(*block, (int)turn, (turn * 31) % 2000 + 1);
-    if (turn % 5 == 0) free(*block), *block = NULL;
+    if (turn / 16 % 2 == 0) free(*block), *block = NULL;
     if (turn == 500) __atomic_add_fetch(&ready, 1, __ATOMIC_RELAXED);
     if (turn > 500 && (long)number >= 4) usleep(10000);  // of very many threads only some are busy
   }
@@ -92,6 +93,7 @@ int main(int argc, char **argv) {
       case 1:
         child = fork();
         if (child == 0) {
+          prctl(PR_SET_PDEATHSIG, SIGKILL);  // a child that hangs must not outlive the test
           use_parents();
           if (i % 5 == 0) exit(0);
           _exit(0);
