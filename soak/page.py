@@ -67,6 +67,7 @@ def _lines(matrix: Matrix, images: list[Image], library_commit: str) -> Iterator
     samples = sum(verdict.samples for verdict, _ in judged.values())
     yield f"Living processes looked at and found on the route claimed, served by the object claimed: {samples}."
     yield from _differences(judged)
+    yield from _plain_failures(matrix, judged)
     yield from _programs(matrix, judged)
 
 
@@ -110,6 +111,23 @@ def _differences(judged: Judged) -> Iterator[str]:
             yield f"  * and {len(verdict.differences) - 20} more"
     if nothing:
         yield "Nothing."
+
+
+def _plain_failures(matrix: Matrix, judged: Judged) -> Iterator[str]:
+    yield ""
+    yield "## What fails without any preload too"
+    yield ""
+    plain = {Cell(cell.image, cell.workload, "plain") for _, cell in judged.values()}
+    for cell in sorted(plain, key=lambda one: (one.workload.name, one.workload.length, -one.image.bits)):
+        result = matrix.result(cell)
+        failed = Counter(
+            name
+            for observed in (result.observations if result else [])
+            for name, word in observed.items()
+            if word in ("failure", "error", "failed", "crashed", "timed out", "said")
+        )
+        names = ", ".join(f"`{name}`" for name in failed) or "nothing"
+        yield f"* {cell.workload.name} ({cell.workload.length}), {cell.image.bits} bit: {names}"
 
 
 def _programs(matrix: Matrix, judged: Judged) -> Iterator[str]:
