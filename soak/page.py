@@ -127,6 +127,12 @@ def _plain_failures(matrix: Matrix, judged: Judged) -> Iterator[str]:
             if word in ("failure", "error", "failed", "crashed", "timed out", "said")
         )
         names = ", ".join(f"`{name}`" for name in failed) or "nothing"
+        refused = sum(
+            name.endswith(".status") and word.strip("0 ") != ""
+            for name, word in (result.observations[0] if result else {}).items()
+        )
+        if refused:
+            names += f", but {refused} files do not compile, link or run to exit status 0 as they are"
         yield f"* {cell.workload.name} ({cell.workload.length}), {cell.image.bits} bit: {names}"
 
 
