@@ -14,7 +14,7 @@ demo: setup ## build, configure and verify a Solaris image, and prove routing on
 test: setup ## lint, type check and run the tests (at most 10 minutes)
 	@scripts/test
 
-plants: setup ## plant each known weakness into the library and see its tests fail (10 minutes)
+plants: setup ## as root: plant each known weakness into the library, see its tests fail: docs/results/plants.md
 	@.venv/bin/python scripts/plants --results docs/results/plants.md
 
 bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alone; ARGS=--quick)

@@ -26,6 +26,8 @@ DIRECTORY = Path(__file__).resolve().parent / "weaknesses"
 BITS = (64, 32)
 CONTROL = "test_weaknesses.py::test_otherwise_the_library_works"
 """Must pass on a planted library: else it is a wreck, on which every test fails."""
+RESULTS = {"error": "broken", "skipped": "broken", "failure": "failed"}
+"""What JUnit's words for what a test has not passed amount to."""
 COPIED = ("memproxy_sol", "native", "pyproject.toml", "tests/data/exclusions.toml", "tests/native", "tests/needs.py")
 HANG_SECONDS = 10
 """After which a program under a planted library counts as hung."""
@@ -85,6 +87,18 @@ class Weakness:
     what: str
     plants: tuple[Plant, ...]
     note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test says of a library: "passed", "failed", "broken" (it came to no verdict) or "absent"; and why."""
+
+    word: str
+    why: str = ""
+
+
+Verdicts = Mapping[tuple[str, int], Verdict]
+"""By test, as the table names it, and ABI."""
 
 
 def table() -> list[Weakness]:
@@ -151,8 +165,8 @@ class Workshop:
             assert process.wait() == 0, f"{plant.name} cannot be built:\n{log.read_text()}"
         return directory
 
-    def run(self, repository: Path, libraries: Path, tests: Sequence[str]) -> dict[tuple[str, int], str]:
-        """The verdict of each test in each ABI: "passed", "failed", "broken" (no verdict) or "absent"."""
+    def run(self, repository: Path, libraries: Path, tests: Sequence[str]) -> Verdicts:
+        """Runs tests of a copy of the repository on libraries that lie elsewhere, as build_by_hand leaves them."""
         work = Path(tempfile.mkdtemp(prefix="run-", dir=self.place))
         environment = clean_environment()
         environment.update(
@@ -177,7 +191,7 @@ class Workshop:
         cases = read_report(report)
         return {(test, bits): verdict(cases, test, bits) for test in tests for bits in BITS}
 
-    def verdicts(self, plant: Plant) -> dict[tuple[str, int], str]:
+    def verdicts(self, plant: Plant) -> Verdicts:
         """What the plant's tests, and the control, say of the planted library."""
         directory = self.plant(plant)
         try:
@@ -186,9 +200,9 @@ class Workshop:
             shutil.rmtree(directory)
 
 
-def is_caught(plant: Plant, verdicts: Mapping[tuple[str, int], str]) -> bool:
-    """True if every test of the plant has failed in both ABIs, and the control has not."""
-    return all(value == ("passed" if test == CONTROL else "failed") for (test, _), value in verdicts.items())
+def is_caught(verdicts: Verdicts) -> bool:
+    """True if every test of a plant has failed in both ABIs, and the control has not."""
+    return all(value.word == ("passed" if test == CONTROL else "failed") for (test, _), value in verdicts.items())
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,7 @@ class Case:
     name: str
     bits: int
     result: str
+    why: str = ""
 
 
 def read_report(path: Path) -> list[Case]:
@@ -205,19 +220,21 @@ def read_report(path: Path) -> list[Case]:
     cases = []
     for element in ElementTree.parse(path).iter("testcase"):
         bits = [item.get("value") for item in element.iter("property") if item.get("name") == "bits"]
-        kinds = {child.tag for child in element} & {"failure", "error", "skipped"}
-        result = "broken" if kinds & {"error", "skipped"} else "failed" if kinds else "passed"
+        kinds = {child.tag: child.get("message") or "" for child in element if child.tag in RESULTS}
+        result = next((RESULTS[kind] for kind in RESULTS if kind in kinds), "passed")
         file = f"{(element.get('classname') or '').split('.')[-1]}.py"
-        cases.append(Case(f"{file}::{element.get('name')}", int(bits[0] or 0) if bits else 0, result))
+        why = " ".join("; ".join(kinds.values()).split())
+        cases.append(Case(f"{file}::{element.get('name')}", int(bits[0] or 0) if bits else 0, result, why))
     return cases
 
 
-def verdict(cases: Sequence[Case], test: str, bits: int) -> str:
+def verdict(cases: Sequence[Case], test: str, bits: int) -> Verdict:
     """What the cases of one ABI amount to for a test: it has failed if one of its cases has."""
     wanted = test.format(bits=bits)
-    results = {
-        case.result
-        for case in cases
+    mine = {
+        case.result: case.why
+        for case in reversed(cases)
         if (case.name == wanted or re.sub(r"\[.*\]$", "", case.name) == wanted) and case.bits in (0, bits)
     }
-    return next((word for word in ("broken", "failed", "passed") if word in results), "absent")
+    word = next((word for word in ("broken", "failed", "passed") if word in mine), "absent")
+    return Verdict(word, mine.get(word, ""))
