@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 enum { kSize = 100, kPage = 4096 };
-static const size_t kHalf = (size_t)1 << (sizeof(size_t) * 4);
 static char *block;
 
 static void require(int condition, const char *what) {
@@ -43,9 +42,9 @@ static void first(int argc, char **argv) {
     block = calloc(kSize / 4, 4);
     require(block != NULL && memcmp(block, zeros, kSize) == 0, "calloc");
   } else if (strcmp(way, "calloc-of-too-much") == 0) {
-    volatile size_t count = kHalf + 1;
+    volatile size_t count = SIZE_MAX / 16 + 2;
     errno = 0;
-    require(calloc(count, kHalf) == NULL && errno == ENOMEM, "calloc of too much");
+    require(calloc(count, 16) == NULL && errno == ENOMEM, "calloc of too much");
   } else if (strcmp(way, "realloc") == 0) {
     block = realloc(NULL, kSize);
   } else if (strcmp(way, "realloc-of-a-block") == 0) {
