@@ -29,8 +29,8 @@ CONTROL = "test_weaknesses.py::test_otherwise_the_library_works"
 RESULTS = {"error": "broken", "skipped": "broken", "failure": "failed"}
 """What JUnit's words for what a test has not passed amount to."""
 COPIED = ("memproxy_sol", "native", "pyproject.toml", "tests/data/exclusions.toml", "tests/native", "tests/needs.py")
-HANG_SECONDS = 10
-"""After which a program under a planted library counts as hung."""
+SECONDS, HANG_SECONDS = 60, 10
+"""After which a program under a library counts as hung; under one that is expected to hang."""
 RUN_SECONDS = 600
 
 
@@ -63,6 +63,11 @@ class Plant:
         return str(self._text["gives"])
 
     @property
+    def hangs(self) -> bool:
+        """Whether programs hang under the planted library; otherwise a test that runs out of time has seen nothing."""
+        return bool(self._text.get("hangs", False))
+
+    @property
     def changes(self) -> tuple[Change, ...]:
         """What the plant replaces."""
         changes = self._text["change"]
@@ -91,7 +96,7 @@ class Weakness:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a test says of a library: "passed", "failed", "broken" (it came to no verdict) or "absent"; and why."""
+    """What a test says of a library: "passed", "failed", "hung", "broken" (no verdict) or "absent"; and why."""
 
     word: str
     why: str = ""
@@ -165,7 +170,7 @@ class Workshop:
             assert process.wait() == 0, f"{plant.name} cannot be built:\n{log.read_text()}"
         return directory
 
-    def run(self, repository: Path, libraries: Path, tests: Sequence[str]) -> Verdicts:
+    def run(self, repository: Path, libraries: Path, tests: Sequence[str], seconds: float = SECONDS) -> Verdicts:
         """Runs tests of a copy of the repository on libraries that lie elsewhere, as build_by_hand leaves them."""
         work = Path(tempfile.mkdtemp(prefix="run-", dir=self.place))
         environment = clean_environment()
@@ -174,7 +179,7 @@ class Workshop:
             PYTHONDONTWRITEBYTECODE="1",
             XDG_CACHE_HOME=str(work / "cache"),
             MEMPROXY_TEST_LIBRARIES=str(libraries),
-            MEMPROXY_TEST_SECONDS=str(HANG_SECONDS),
+            MEMPROXY_TEST_SECONDS=str(seconds),
         )
         for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
             environment.pop(name, None)
@@ -195,14 +200,16 @@ class Workshop:
         """What the plant's tests, and the control, say of the planted library."""
         directory = self.plant(plant)
         try:
-            return self.run(directory, directory / "built", [*plant.tests, CONTROL])
+            seconds = HANG_SECONDS if plant.hangs else SECONDS
+            return self.run(directory, directory / "built", [*plant.tests, CONTROL], seconds)
         finally:
             shutil.rmtree(directory)
 
 
-def is_caught(verdicts: Verdicts) -> bool:
-    """True if every test of a plant has failed in both ABIs, and the control has not."""
-    return all(value.word == ("passed" if test == CONTROL else "failed") for (test, _), value in verdicts.items())
+def is_caught(plant: Plant, verdicts: Verdicts) -> bool:
+    """True if every test of the plant has failed in both ABIs, and the control has not."""
+    seen = "hung" if plant.hangs else "failed"
+    return all(value.word == ("passed" if test == CONTROL else seen) for (test, _), value in verdicts.items())
 
 
 @dataclass(frozen=True)
@@ -224,6 +231,8 @@ def read_report(path: Path) -> list[Case]:
         result = next((RESULTS[kind] for kind in RESULTS if kind in kinds), "passed")
         file = f"{(element.get('classname') or '').split('.')[-1]}.py"
         why = " ".join("; ".join(kinds.values()).split())
+        if result == "failed" and "TimeoutExpired" in why:
+            result = "hung"
         cases.append(Case(f"{file}::{element.get('name')}", int(bits[0] or 0) if bits else 0, result, why))
     return cases
 
@@ -236,5 +245,5 @@ def verdict(cases: Sequence[Case], test: str, bits: int) -> Verdict:
         for case in reversed(cases)
         if (case.name == wanted or re.sub(r"\[.*\]$", "", case.name) == wanted) and case.bits in (0, bits)
     }
-    word = next((word for word in ("broken", "failed", "passed") if word in mine), "absent")
+    word = next((word for word in ("broken", "failed", "hung", "passed") if word in mine), "absent")
     return Verdict(word, mine.get(word, ""))
