@@ -194,6 +194,7 @@ class Workshop:
         )
         assert done.returncode in (0, 1), done.stdout + done.stderr
         cases = read_report(report)
+        shutil.rmtree(work)
         return {(test, bits): verdict(cases, test, bits) for test in tests for bits in BITS}
 
     def verdicts(self, plant: Plant) -> Verdicts:
