@@ -244,7 +244,7 @@ def test_solaris_linker_is_asked_so_that_it_loads_and_guesses_nothing(bits: int,
 
 HARMLESS = {
     *("__environ", "_environ", "environ", "__errno_location", "getauxval", "sysconf", "syscall", "write", "abort"),
-    *("memcmp", "memcpy", "memmove", "memset", "strcmp", "strlen", "strncmp", "strrchr"),
+    *("memchr", "memcmp", "memcpy", "memmove", "memset", "strcmp", "strlen", "strncmp", "strrchr"),
     *("mmap", "mmap64", "munmap", "dladdr1", "dlerror", "dlopen", "dlsym"),
     # Of the compiler's start files, and weak.
     *("__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"),
