@@ -64,6 +64,7 @@ void debug_tell(const char *executable, const char *list) {
     case MEMPROXY_REASON_ENVIRONMENT: line.add("MEMPROXY_ROUTE says so"); break;
     case MEMPROXY_REASON_NO_ALLOCATOR: line.add("no custom allocator is loaded"); break;
     case MEMPROXY_REASON_NOT_OWNER: line.add("malloc of this process is defined ahead of libmemproxy.so"); break;
+    case MEMPROXY_REASON_SANITIZER: line.add("the program is built with a sanitizer, which has a malloc of its own"); break;
     default: line.add(record_reason()); break;
   }
   line.text[line.length++] = '\n';

@@ -25,8 +25,9 @@ static_assert(static_cast<int>(Route::kCustom) == MEMPROXY_ROUTE_CUSTOM, "the re
 
 static const char *allocator_path;
 
-static const char kReasons[][16] = {"undecided", "default", "list", "environment", "no-allocator", "not-owner"};
-static_assert(sizeof kReasons / sizeof *kReasons == MEMPROXY_REASON_NOT_OWNER + 1, "a word for each reason");
+static const char kReasons[][16] = {"undecided", "default", "list", "environment", "no-allocator", "not-owner",
+                                      "sanitizer"};
+static_assert(sizeof kReasons / sizeof *kReasons == MEMPROXY_REASON_SANITIZER + 1, "a word for each reason");
 
 void record_state(memproxy_state state) {
   __atomic_store_n(&own_record.state, static_cast<uint32_t>(state), __ATOMIC_RELEASE);

@@ -31,7 +31,8 @@ enum memproxy_reason_number {
   MEMPROXY_REASON_LIST = 2,         /* "list": the line in `line` */
   MEMPROXY_REASON_ENVIRONMENT = 3,  /* "environment": MEMPROXY_ROUTE */
   MEMPROXY_REASON_NO_ALLOCATOR = 4, /* "no-allocator": custom was wanted, but no custom allocator is loaded */
-  MEMPROXY_REASON_NOT_OWNER = 5     /* "not-owner": the program or a preload ahead of us defines malloc */
+  MEMPROXY_REASON_NOT_OWNER = 5,    /* "not-owner": the program or a preload ahead of us defines malloc */
+  MEMPROXY_REASON_SANITIZER = 6     /* "sanitizer": custom was wanted, but the program is linked with a sanitizer's malloc */
 };
 
 struct memproxy_record {

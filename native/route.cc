@@ -29,6 +29,7 @@
 #include "platform.h"
 #include "probes.h"
 #include "record.h"
+#include "sanitizer.h"
 
 RouteReports route_reports;
 
@@ -345,6 +346,7 @@ bool resolve() {
   Object custom = nullptr;
   Object system = nullptr;
   Object owner = nullptr;
+  bool sanitized = false;
   Heap custom_heap;
   Heap system_heap;
   if (self != nullptr) {
@@ -352,6 +354,10 @@ bool resolve() {
     custom = find_custom(self, &custom_heap);
     system = find_system(self, custom, &system_heap);
     operators_find_replaced(self);
+    if (system != nullptr && sanitizer_defines(system)) {
+      sanitized = true;
+      custom = nullptr;
+    }
     generic_find(self, custom);
   }
   const HeapSource libc = {lookup_in_libc, nullptr};
@@ -374,7 +380,8 @@ bool resolve() {
     set_reports(heap_source(custom));
     server = custom;
   } else {
-    if (decision.wanted == Route::kCustom) decision.reason = MEMPROXY_REASON_NO_ALLOCATOR;
+    if (decision.wanted == Route::kCustom)
+      decision.reason = sanitized ? MEMPROXY_REASON_SANITIZER : MEMPROXY_REASON_NO_ALLOCATOR;
     decision.wanted = Route::kSystem;
     if (system_heap.malloc == nullptr || system_heap.realloc == nullptr || system_heap.free == nullptr) return false;
     set_system_tables(system_heap);

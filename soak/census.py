@@ -22,7 +22,7 @@ INTERVAL = 0.15
 RECORD = struct.Struct("=8s6I1024s")
 READY = 2
 ROUTES = ("system", "custom")
-REASONS = ("undecided", "default", "list", "environment", "no-allocator", "not-owner")
+REASONS = ("undecided", "default", "list", "environment", "no-allocator", "not-owner", "sanitizer")
 
 
 class Census:
