@@ -32,8 +32,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*\.so[A-Za-z0-9_.+-]*")
 REQUIRED_EXPORTS = ("malloc", "calloc", "realloc", "free", "memalign", "_ZdlPv", "memproxy_route")
 """Names without which a library is not libmemproxy; the whole table is checked where it is built."""
 
-ALLOCATOR_PREFIXES = ("", "mi_", "je_", "tc_", "TCMallocInternal", "lt", "rp", "scalable_", "xx", "h_", "sn_")
-"""Prefixes under which known allocators export malloc, realloc and free (reference "solaris-native", section 5)."""
+ALLOCATOR_PREFIXES = ("", "mi_", "je_", "tc_", "TCMallocInternal", "lt", "scalable_", "xx", "h_", "sn_")
+"""Prefixes under which known allocators export malloc, realloc and free: those of native/heap.cc."""
 
 
 @dataclass(frozen=True)

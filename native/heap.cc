@@ -29,8 +29,6 @@ const Names kNames[] = {
      "TCMallocInternalMemalign", "TCMallocInternalAlignedAlloc", "TCMallocInternalPosixMemalign",
      "TCMallocInternalMallocSize"},
     {"ltmalloc", "ltcalloc", "ltrealloc", "ltfree", "ltmemalign", nullptr, nullptr, "ltmsize"},
-    {"rpmalloc", "rpcalloc", "rprealloc", "rpfree", "rpmemalign", "rpaligned_alloc", "rpposix_memalign",
-     "rpmalloc_usable_size"},
     {"scalable_malloc", "scalable_calloc", "scalable_realloc", "scalable_free", nullptr, nullptr,
      "scalable_posix_memalign", "scalable_msize"},
     {"xxmalloc", "xxcalloc", "xxrealloc", "xxfree", "xxmemalign", "xxaligned_alloc", nullptr, "xxmalloc_usable_size"},
@@ -40,8 +38,9 @@ const Names kNames[] = {
      "sn_malloc_usable_size"},
 };
 
-// Names that give away an allocator whose malloc has only its plain name: jemalloc, Scudo.
-const char *const kMarkers[] = {"mallocx", "__scudo_print_stats"};
+// Names that give away an allocator of which only the plain names will do: jemalloc, Scudo, rpmalloc (whose own names want
+// each thread to be announced, unless it is the build that has the plain ones too).
+const char *const kMarkers[] = {"mallocx", "__scudo_print_stats", "rpmalloc"};
 
 // Addresses for the functions that are made from aligned_alloc or posix_memalign; only heap_complete's result uses them.
 int (*base_posix_memalign)(void **, size_t, size_t);
@@ -77,10 +76,23 @@ void *fail(int error) {
 
 size_t no_usable_size(void *) { return 0; }
 
-// For an allocator without any aligned function: most give a block of a power of two its natural alignment. Where it does
+// For one that knows its blocks' sizes and has no realloc: older versions of Hoard.
+void *realloc_by_copy(void *block, size_t size) {
+  if (block == nullptr) return heap_base.malloc(size);
+  const size_t old = heap_base.usable_size(block);
+  void *fresh = heap_base.malloc(size);
+  if (fresh == nullptr) return fail(ENOMEM);
+  memcpy(fresh, block, old < size ? old : size);
+  heap_base.free(block);
+  return fresh;
+}
+
+bool is_complete(const Heap &heap) { return heap.malloc != nullptr && heap.realloc != nullptr && heap.free != nullptr; }
+
+// For an allocator without any aligned function, or whose one fails always (libmapmalloc's): most give a block of a power of two its natural alignment. Where it does
 // not, there is no block that its free would take back, so the request fails.
 void *memalign_by_luck(size_t alignment, size_t size) {
-  if (size > SIZE_MAX - alignment) return fail(ENOMEM);
+  if (size > SIZE_MAX / 2 || alignment > SIZE_MAX / 2) return fail(ENOMEM);
   const size_t rounded = (size + alignment - 1) & ~(alignment - 1);
   for (size_t attempt = size < alignment ? alignment : size;; attempt = rounded) {
     void *block = heap_base.malloc(attempt);
@@ -115,10 +127,11 @@ void heap_find_plain(const HeapSource &source, Heap *heap) {
 
 bool heap_find(const HeapSource &source, Heap *heap) {
   heap_find_plain(source, heap);
-  if (heap->malloc != nullptr && heap->realloc != nullptr && heap->free != nullptr) return true;
+  if (is_complete(*heap)) return true;
   for (size_t row = 1; row < sizeof kNames / sizeof *kNames; ++row) {
     find_row(source, kNames[row], heap);
-    if (heap->malloc != nullptr && heap->realloc != nullptr && heap->free != nullptr) return true;
+    if (heap->realloc == nullptr && heap->usable_size != nullptr) heap->realloc = realloc_by_copy;
+    if (is_complete(*heap)) return true;
   }
   return false;
 }
@@ -173,7 +186,7 @@ void *heap_aligned(size_t alignment, size_t size) {
       block = nullptr;
     }
   }
-  return block == nullptr ? fail(ENOMEM) : block;  // not every allocator says so itself
+  return block == nullptr ? memalign_by_luck(alignment, size) : block;
 }
 
 int heap_posix_memalign(void **block, size_t alignment, size_t size) {

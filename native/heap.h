@@ -33,7 +33,8 @@ HeapSource heap_source(Object object);
 bool heap_has_known_name(Object object);
 
 // Fills in what the source defines, under the plain names or all under the private names of one allocator; null for what
-// it does not. False if malloc, realloc and free are not all there: then it is no allocator.
+// it does not. False if malloc, realloc and free are not all there: then it is no allocator. (Under private names realloc
+// may be missing if the size of a block can be asked for.)
 bool heap_find(const HeapSource &source, Heap *heap);
 
 // Only the plain names, each on its own.

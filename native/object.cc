@@ -203,6 +203,18 @@ void *object_function(Object object, const char *name) {
   return reinterpret_cast<void *>(address_of(dynamic.base, static_cast<uintptr_t>(dynamic.symbols[best.index].value)));
 }
 
+bool object_refers_to(Object object, const char *name) {
+  Dynamic dynamic;
+  if (!read_dynamic(object, &dynamic)) return false;
+  // The GNU hash table begins behind the mere references; the other one holds all symbols.
+  const uint32_t end = dynamic.gnu_hash != nullptr ? dynamic.gnu_hash[1] : dynamic.hash != nullptr ? dynamic.hash[1] : 0;
+  for (uint32_t index = 1; index < end; ++index) {
+    const Symbol &symbol = dynamic.symbols[index];
+    if (symbol.section == 0 && strcmp(dynamic.strings + symbol.name, name) == 0) return true;
+  }
+  return false;
+}
+
 bool object_is_libc(Object object) {
   Dynamic dynamic;
   return read_dynamic(object, &dynamic) && dynamic.soname != nullptr && strcmp(dynamic.soname, kPlatformLibc) == 0;

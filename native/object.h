@@ -21,6 +21,9 @@ const char *object_path(Object object);
 // The address of a function that the object itself exports, or null.
 void *object_function(Object object, const char *name);
 
+// True if the object asks others for this symbol.
+bool object_refers_to(Object object, const char *name);
+
 // True for the C library.
 bool object_is_libc(Object object);
 

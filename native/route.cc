@@ -170,8 +170,11 @@ Object find_definer(Object from, Object until, const char *name) {
 // Another copy of this library: a user's own preload, or the generation before this one. It has no heap to offer.
 bool is_memproxy(Object object) { return object_function(object, "memproxy_route") != nullptr; }
 
+// A wrapper of glibc's malloc by its internal name (libc_malloc_debug.so), which comes back to us: we export that name.
+bool is_wrapper(Object object) { return object_refers_to(object, "__libc_malloc"); }
+
 bool is_allocator(Object object, Heap *heap) {
-  return !object_is_libc(object) && !is_memproxy(object) && heap_find(heap_source(object), heap);
+  return !object_is_libc(object) && !is_memproxy(object) && heap_find(heap_source(object), heap) && !is_wrapper(object);
 }
 
 Object find_custom(Object self, Heap *heap) {
@@ -192,7 +195,7 @@ Object find_system(Object self, Object custom, Heap *heap) {
     if (object == custom || is_memproxy(object)) continue;
     heap_find_plain(heap_source(object), heap);
     if (heap->malloc == nullptr || heap->realloc == nullptr || heap->free == nullptr) continue;
-    if (object_is_libc(object) || object_is_needed(object)) return object;
+    if (object_is_libc(object) || (object_is_needed(object) && !is_wrapper(object))) return object;
   }
   return nullptr;
 }

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from proxied import NATIVE, Installed, Outcome, allocators, both_abis, kind
 
+from tests import needs
+
 Library = Callable[..., Installed]
 Served = Callable[..., dict[str, Any]]
 Run = Callable[..., Outcome]
@@ -82,6 +84,94 @@ def test_of_two_allocators_one_serves_everything(
     assert set(report.values()) == {"glibc" if listed else "jemalloc"}, report
 
 
+@both_abis
+@pytest.mark.parametrize("flag", ["-DMALLOC_IS_DATA", "-DMALLOC_IS_INDIRECT"])
+def test_object_whose_malloc_is_no_plain_function_is_no_allocator(
+    library: Library, compile: Compile, run: Run, bits: int, flag: str
+) -> None:
+    """The address of an indirect one is the linker's secret."""
+    stub = compile("stub_allocator.c", bits, "-shared", flag)
+    report = run([family(compile, bits)], [library(bits).path, stub]).json
+    assert set(report.values()) == {"glibc"}, report
+
+
+@both_abis
+@pytest.mark.parametrize("needed", [False, True], ids=["preloaded", "linked with"])
+def test_wrapper_of_libc_s_internal_names_behind_us_is_passed_over(
+    library: Library, compile: Compile, run: Run, bits: int, needed: bool
+) -> None:
+    """We export __libc_malloc too: its malloc would come back to us, and we to it."""
+    wrapper = compile("malloc_by_libc.c", bits, "-shared", "-DPRELOAD", "-Wl,-soname,libwrap.so.1", name="libwrap.so.1")
+    link = ["-Wl,--no-as-needed", str(wrapper), f"-Wl,-rpath,{wrapper.parent}"] if needed else []
+    report = run([family(compile, bits, *link)], [library(bits).path, *([] if needed else [wrapper])]).json
+    assert set(report.values()) == {"glibc"}, report
+
+
+@both_abis
+@pytest.mark.parametrize("route", ["custom", "system"])
+def test_glibc_s_own_malloc_debug_is_no_allocator(
+    library: Library, served: Served, bits: int, route: str
+) -> None:
+    preload = [library(bits).path, "libc_malloc_debug.so.0"]
+    report = served(bits, preload, environment={"MEMPROXY_ROUTE": route, "MALLOC_CHECK_": "3"})
+    assert report["route"] == "system"
+    assert set(report["each"].values()) == {"glibc"}
+
+
+@pytest.fixture
+def second_jemalloc(tmp_path: Path) -> Callable[[int], Path]:
+    """The same allocator from another file and by another name, as the loader sees it a library of its own."""
+
+    def copy(bits: int) -> Path:
+        data = allocators(bits)["jemalloc"].read_bytes()
+        place = tmp_path / f"libjemalloc{bits}.so"
+        assert data.count(b"\0libjemalloc.so.2\0") == 1
+        place.write_bytes(data.replace(b"\0libjemalloc.so.2\0", b"\0libjemalloc.so.9\0"))
+        return place
+
+    return copy
+
+
+@both_abis
+@pytest.mark.parametrize("route", ["custom", "system"])
+def test_same_allocator_preloaded_twice(
+    library: Library, compile: Compile, run: Run, served: Served, second_jemalloc: Callable[[int], Path], bits: int,
+    route: str,
+) -> None:  # fmt: skip
+    preload = [library(bits).path, allocators(bits)["jemalloc"], second_jemalloc(bits)]
+    environment = {"MEMPROXY_ROUTE": route}
+    report = served(bits, preload, environment=environment)
+    # The first one's count, which is what dlsym finds.
+    assert set(report["each"].values()) == {"jemalloc" if route == "custom" else "glibc"}
+    program = compile("promises.c", bits, f"-I{NATIVE}")
+    assert run([program, "sizes"], preload, environment=environment).output == "ok\n"
+
+
+@both_abis
+@pytest.mark.parametrize("listed", [False, True])
+def test_same_allocator_as_preload_and_as_the_program_s_own(
+    library: Library, compile: Compile, run: Run, second_jemalloc: Callable[[int], Path], bits: int, listed: bool
+) -> None:
+    """Two heaps: ours in our directory, and its own. Nothing crosses, whoever serves."""
+    own = allocators(bits)["jemalloc"]
+    proxy = library(bits)
+    ours = proxy.path.parent / "libjemalloc.so"
+    shutil.copy(second_jemalloc(bits), ours)
+    link = ["-Wl,--no-as-needed", str(own)]
+    program = compile(NATIVE / "served.c", bits, *link)
+    if listed:
+        proxy.exclude("served", "family")
+    report = run([program], [proxy.path, ours]).json
+    assert Path(report["allocator"]).resolve() == (own if listed else ours).resolve()
+    # Asked is the preload, which comes first: it has given the block, or nobody who is asked has.
+    assert set(report["each"].values()) == {"unknown" if listed else "jemalloc"}
+    report = run([family(compile, bits, *link)], [proxy.path, ours]).json
+    assert set(report.values()) == {"unknown" if listed else "jemalloc"}, report
+    if not listed:  # jemalloc alone does not always set errno; on the system route nothing is added to it
+        promises = compile("promises.c", bits, f"-I{NATIVE}", *link)
+        assert run([promises, "sizes"], [proxy.path, ours]).output == "ok\n"
+
+
 # ---- Whose is the system's malloc
 
 
@@ -130,6 +220,26 @@ def test_program_with_its_own_malloc_keeps_it(
         assert report[name] == "own", name
     # As without us: from libc. Never from the custom allocator.
     assert report["posix_memalign"] == report["valloc"] == "glibc"
+
+
+@pytest.mark.parametrize("allocator", [None, "mimalloc", "jemalloc"])
+def test_program_with_an_allocator_linked_into_it_keeps_it(
+    library: Library, compile: Compile, run: Run, allocator: str | None
+) -> None:
+    archive = Path("/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a")
+    if not archive.exists():
+        needs.missing(archive.name, "libjemalloc-dev")
+    link = [f"-Wl,--whole-archive,{archive},--no-whole-archive", "-lstdc++", "-lm", "-rdynamic"]
+    proxy = library(64)
+    preload = [proxy.path, *([allocators(64)[allocator]] if allocator else [])]
+    program = compile(NATIVE / "served.c", 64, *link)
+    report = run([program], preload, environment={"MEMPROXY_ROUTE": "custom"}).json
+    assert (report["route"], report["reason"]) == ("system", "not-owner")
+    assert report["allocator"] == str(program)
+    assert set(report["each"].values()) == {"jemalloc"}
+    # glibc's internal names stay glibc's.
+    report = run([family(compile, 64, "-DNO_INTERNAL_NAMES", *link)], preload).json
+    assert set(report.values()) == {"jemalloc"}, report
 
 
 @both_abis

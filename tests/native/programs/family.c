@@ -1,5 +1,5 @@
 // Calls each function that hands out memory, by its public name, and prints who served it: one line of JSON, name to owner.
-// Each block is filled, measured and given back.
+// Each block is filled, measured, made larger and given back in every way. With an argument: the names that are called, one a line.
 #define _GNU_SOURCE
 #include <errno.h>
 
@@ -36,6 +36,13 @@ static void *by_reallocarr_now(size_t size) {
   REQUIRE(function(&block, size, 1) == 0);
   return block;
 }
+static void *by_nothrow_now(size_t size) { return by_two(size, (size_t)&current); }  // the tag is never looked at
+static void *by_aligned_new_now(size_t size) { return by_two(size, 64); }
+static void *by_aligned_nothrow_now(size_t size) {
+  void *(*function)(size_t, size_t, const void *);
+  *(void **)&function = find(current);
+  return function(size, 64, &current);
+}
 static void *by_posix_memalign_now(size_t size) {
   int (*function)(void **, size_t, size_t);
   void *block = NULL;
@@ -43,6 +50,11 @@ static void *by_posix_memalign_now(size_t size) {
   return function(&block, 64, size) == 0 ? block : NULL;
 }
 
+#ifdef __LP64__
+#define SIZE "m"
+#else
+#define SIZE "j"
+#endif
 static const struct {
   const char *name;
   void *(*allocate)(size_t);
@@ -68,21 +80,76 @@ static const struct {
            {"__libc_pvalloc", by_one_now},
            {"__posix_memalign", by_posix_memalign_now},
 #endif
+           {"_Znw" SIZE, by_one_now},
+           {"_Zna" SIZE, by_one_now},
+           {"_Znw" SIZE "RKSt9nothrow_t", by_nothrow_now},
+           {"_Zna" SIZE "RKSt9nothrow_t", by_nothrow_now},
+           {"_Znw" SIZE "St11align_val_t", by_aligned_new_now},
+           {"_Zna" SIZE "St11align_val_t", by_aligned_new_now},
+           {"_Znw" SIZE "St11align_val_tRKSt9nothrow_t", by_aligned_nothrow_now},
+           {"_Zna" SIZE "St11align_val_tRKSt9nothrow_t", by_aligned_nothrow_now},
 };
 
-static void give_back(const char *name, void *block) {
-  void (*release)(void *);
-  *(void **)&release = find(name);
-  release(block);
+// How to give a block back. All but the first have more parameters, which say its size and alignment or nothing.
+enum kind { kBlock, kSize, kAlignment, kAlignmentSize, kSizeAlignment };
+static const struct {
+  const char *name;
+  enum kind kind;
+} releases[] = {{"free", kBlock},
+                {"cfree", kBlock},
+                {"vfree", kBlock},
+                {"freezeroall", kBlock},
+#ifndef NO_INTERNAL_NAMES
+                {"__libc_free", kBlock},
+                {"__libc_cfree", kBlock},
+#endif
+                {"free_sized", kSize},
+                {"freezero", kSize},
+                {"free_aligned_sized", kAlignmentSize},
+                {"_ZdlPv", kBlock},
+                {"_ZdaPv", kBlock},
+                {"_ZdlPv" SIZE, kSize},
+                {"_ZdaPv" SIZE, kSize},
+                {"_ZdlPvRKSt9nothrow_t", kAlignment},  // a reference, never looked at
+                {"_ZdaPvRKSt9nothrow_t", kAlignment},
+                {"_ZdlPvSt11align_val_t", kAlignment},
+                {"_ZdaPvSt11align_val_t", kAlignment},
+                {"_ZdlPvSt11align_val_tRKSt9nothrow_t", kAlignmentSize},
+                {"_ZdaPvSt11align_val_tRKSt9nothrow_t", kAlignmentSize},
+                {"_ZdlPv" SIZE "St11align_val_t", kSizeAlignment},
+                {"_ZdaPv" SIZE "St11align_val_t", kSizeAlignment}};
+static const char *const sizes[] = {"malloc_usable_size", "malloc_size"};
+
+static void give_back(size_t number, void *block, size_t size) {
+  void (*release)(void *, size_t, size_t);  // the caller cleans up, so more arguments do no harm
+  *(void **)&release = find(releases[number].name);
+  REQUIRE(release != NULL);
+  switch (releases[number].kind) {
+    case kSize:
+    case kSizeAlignment: release(block, size, 64); break;
+    case kAlignment:
+    case kAlignmentSize: release(block, 64, size); break;
+    default: release(block, 0, 0);
+  }
 }
 
-int main(void) {
-  static const char *const releases[] = {"free", "cfree", "vfree", "freezeroall",
-#ifndef NO_INTERNAL_NAMES
-                                         "__libc_free", "__libc_cfree"
-#endif
-  };
+static void measure(void *block) {
+  size_t i;
+  for (i = 0; i < 2; ++i) {
+    size_t (*size)(void *);
+    *(void **)&size = find(sizes[i]);
+    REQUIRE(size(block) == 0 || size(block) >= 1000);
+  }
+}
+
+int main(int argc, char **argv) {
   size_t i, j;
+  if (argc > 1) {
+    for (i = 0; i < sizeof all / sizeof *all; ++i) puts(all[i].name);
+    for (i = 0; i < sizeof releases / sizeof *releases; ++i) puts(releases[i].name);
+    for (i = 0; i < sizeof sizes / sizeof *sizes; ++i) puts(sizes[i]);
+    return 0;
+  }
   printf("{");
   for (i = 0; i < sizeof all / sizeof *all; ++i) {
     current = all[i].name;
@@ -90,29 +157,16 @@ int main(void) {
     printf("%s\"%s\": \"%s\"", i == 0 ? "" : ", ", current, owner_of(all[i].allocate));
     for (j = 0; j < sizeof releases / sizeof *releases; ++j) {
       char *block = all[i].allocate(1000);
-      size_t (*size)(void *);
       REQUIRE(block != NULL);
       memset(block, 7, 1000);
-      *(void **)&size = find("malloc_usable_size");
-      REQUIRE(size(block) == 0 || size(block) >= 1000);
-      *(void **)&size = find("malloc_size");
-      REQUIRE(size(block) == 0 || size(block) >= 1000);
-      REQUIRE(find(releases[j]) != NULL);
-      give_back(releases[j], block);
+      measure(block);
+      give_back(j, block, 1000);
     }
     {
-      void (*sized)(void *, size_t);
-      void (*aligned_sized)(void *, size_t, size_t);
-      *(void **)&sized = find("free_sized");
-      sized(all[i].allocate(1000), 1000);
-      *(void **)&sized = find("freezero");
-      sized(all[i].allocate(1000), 1000);
-      *(void **)&aligned_sized = find("free_aligned_sized");
-      aligned_sized(all[i].allocate(1000), 64, 1000);
-    }
-    {
-      char *block = realloc(all[i].allocate(1000), 100000);
-      REQUIRE(block != NULL);
+      char *block = all[i].allocate(1000);
+      memset(block, 7, 1000);
+      block = realloc(block, 100000);
+      REQUIRE(block != NULL && block[0] == 7 && block[999] == 7);
       memset(block, 9, 100000);
       free(block);
     }

@@ -1,4 +1,5 @@
 // What callers may expect of malloc's family whatever serves it: sizes, alignment, contents, errno.
+// With an argument: the allocator knows the size of its blocks, and malloc_usable_size must say it.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
@@ -17,7 +18,17 @@ static int zeroed(const char *block, size_t size) {
 
 static int aligned(const void *block, size_t alignment) { return (uintptr_t)block % alignment == 0; }
 
-int main(void) {
+static int knows_sizes;
+
+static int large_enough(void *block, size_t size) {
+  const size_t usable = malloc_usable_size(block);
+  if (usable == 0 && !knows_sizes) return 1;
+  if (usable < size) return 0;
+  memset(block, 0x5a, usable);  // all of it is the caller's
+  return 1;
+}
+
+int main(int argc, char **argv) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   char *block;
   void *place;
@@ -26,6 +37,8 @@ int main(void) {
   void *(*recallocarray)(void *, size_t, size_t, size_t);
   int (*reallocarr)(void *, size_t, size_t);
   size_t (*good_size)(size_t);
+
+  knows_sizes = argc > 1;
 
   // A request for nothing is not a failure.
   REQUIRE((block = malloc(0)) != NULL);
@@ -84,12 +97,54 @@ int main(void) {
     memset(place, 1, 100);
     free(place);
   }
+  // Alignments that no size class has; from Scudo up to 16 MiB only.
+  for (size = 1 << 20; size <= 64 << 20; size *= 4) {
+    errno = 0;
+    place = memalign(size, 100);
+    if (place == NULL && size > 16 << 20 && errno == ENOMEM) continue;
+    REQUIRE(place != NULL && aligned(place, size));
+    memset(place, 1, 100);
+    REQUIRE((place = realloc(place, 5000)) != NULL && ((char *)place)[99] == 1);
+    free(place);
+    REQUIRE(posix_memalign(&place, size, 3 * page) == 0 && aligned(place, size) && large_enough(place, 3 * page));
+    free(place);
+  }
+  // memalign with an alignment that is none: rounded up by glibc; no block at all or an aligned one.
+  REQUIRE((place = memalign(3, 10)) == NULL || aligned(place, 4));
+  free(place);
+  free(memalign(0, 10));
+  REQUIRE(memalign(SIZE_MAX / 2 + 2, 10) == NULL);
+  REQUIRE((place = memalign(64, 0)) == NULL || aligned(place, 64));
+  free(place);
+  REQUIRE(posix_memalign(&place, 64, 0) == 0);
+  free(place);
+  // Aligned blocks grow and shrink as others do.
+  for (size = 16; size <= 65536; size *= 4) {
+    REQUIRE((block = memalign(size, 300)) != NULL && large_enough(block, 300));
+    memset(block, 'a', 300);
+    REQUIRE((block = realloc(block, 70000)) != NULL && block[0] == 'a' && block[299] == 'a' && large_enough(block, 70000));
+    memset(block, 'b', 70000);
+    REQUIRE((block = realloc(block, 20)) != NULL && block[0] == 'b' && block[19] == 'b' && large_enough(block, 20));
+    free(block);
+  }
   REQUIRE((place = valloc(10)) != NULL && aligned(place, page));
   free(place);
   REQUIRE((place = pvalloc(page + 1)) != NULL && aligned(place, page));
   memset(place, 1, 2 * page);  // rounded up to whole pages
   REQUIRE(malloc_usable_size(place) == 0 || malloc_usable_size(place) >= 2 * page);
   free(place);
+
+  // Recycled memory is zeroed too.
+  for (size = 8; size < 3000000; size *= 5) {
+    int i;
+    for (i = 0; i < 20; ++i) {
+      REQUIRE((block = malloc(size)) != NULL && large_enough(block, size));
+      memset(block, 'r', size);
+      free(block);
+      REQUIRE((block = calloc(1, size)) != NULL && zeroed(block, size) && large_enough(block, size));
+      free(block);
+    }
+  }
 
   // Contents.
   for (size = 1; size < 300000; size = size * 3 + 1) {
