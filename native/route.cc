@@ -195,7 +195,8 @@ Object find_system(Object self, Object custom, Heap *heap) {
     if (object == custom || is_memproxy(object)) continue;
     heap_find_plain(heap_source(object), heap);
     if (heap->malloc == nullptr || heap->realloc == nullptr || heap->free == nullptr) continue;
-    if (object_is_libc(object) || (object_is_needed(object) && !is_wrapper(object))) return object;
+    if (is_wrapper(object)) continue;
+    if (object_is_libc(object) || object_is_needed(object)) return object;
   }
   return nullptr;
 }
