@@ -94,15 +94,19 @@ def test_the_python_reader_agrees_with_fnmatch() -> None:
 
 
 @pytest.mark.parametrize("target", ["engine", "file", "faults"])
-def test_a_fuzz_target_accepts_its_corpus(workshop: Path, bits: int, target: str) -> None:
+def test_a_fuzz_target_accepts_the_table_and_its_corpus(workshop: Path, bits: int, target: str) -> None:
     """With ASan and UBSan; `make fuzz` looks for more."""
     program = workshop / f"replay-{target}{bits}"
     sources = [NATIVE / f"fuzz/exclusions_{target}.cc", NATIVE / "fuzz/replay.cc"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
     subprocess.run(["g++", f"-m{bits}", "-O1", "-g", "-std=c++17", *sanitizers, *sources, "-o", program], check=True)
-    done = subprocess.run([program, exclusion_fuzz.CORPUS], stdout=subprocess.PIPE, timeout=120)
+    inputs = exclusion_fuzz.inputs()
+    packed = workshop / "inputs"
+    packed.write_text(exclusion_fuzz.packed(inputs))
+    done = subprocess.run([program, packed], stdout=subprocess.PIPE, timeout=120)
     assert done.returncode == 0
-    assert done.stdout == b"%d inputs\n" % len(exclusion_fuzz.corpus())
+    assert done.stdout == b"%d inputs\n" % len(inputs)
+    assert len(inputs) > 800
 
 
 @pytest.mark.parametrize("length", [4094, 4095, 4096, 4097, 8191, 8192, 8193, 1_000_003])
