@@ -42,7 +42,7 @@ def bits(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def driver(workshop: Path, bits: int) -> Path:
-    return compile_driver(workshop / f"driver{bits}", bits, "-fsanitize=undefined", "-fno-sanitize-recover")
+    return compile_driver(workshop / f"driver{bits}", bits, "-fsanitize=undefined,bounds-strict", "-fno-sanitize-recover")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_fuzz_target_accepts_the_table_and_its_corpus(workshop: Path, bits: in
     """With ASan and UBSan; `make fuzz` looks for more."""
     program = workshop / f"replay-{target}{bits}"
     sources = [NATIVE / f"fuzz/exclusions_{target}.cc", NATIVE / "fuzz/replay.cc"]
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    sanitizers = ["-fsanitize=address,undefined,bounds-strict", "-fno-sanitize-recover"]
     subprocess.run(["g++", f"-m{bits}", "-O1", "-g", "-std=c++17", *sanitizers, *sources, "-o", program], check=True)
     inputs = exclusion_fuzz.inputs()
     packed = workshop / "inputs"
