@@ -18,7 +18,7 @@ Compile = Callable[..., Path]
 
 REPORTS = {
     "mallinfo", "mallinfo2", "mallopt", "malloc_stats", "malloc_trim", "malloc_info", "malloc_good_size",
-    "memproxy_record", "memproxy_route", "memproxy_allocator", "memproxy_reason",
+    "memproxy_record", "memproxy_route", "memproxy_allocator", "memproxy_reason", "__asan_default_options",
 }  # fmt: skip
 """What libmemproxy exports and no block passes through."""
 
