@@ -42,7 +42,8 @@ def bits(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def driver(workshop: Path, bits: int) -> Path:
-    return compile_driver(workshop / f"driver{bits}", bits, "-fsanitize=undefined,bounds-strict", "-fno-sanitize-recover")
+    flags = ["-fsanitize=undefined,bounds-strict", "-fno-sanitize-recover"]
+    return compile_driver(workshop / f"driver{bits}", bits, *flags)
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ def test_gdb_stops_at_the_decision_and_reads_it(library: Library, compile: Compi
 def test_gdb_stops_at_bootstrap_memory(library: Library, compile: Compile, bits: int) -> None:
     halfway = compile("halfway.c", bits, "-shared")
     commands = ["break -probe-stap memproxy:bootstrap", "run"]
-    commands += ['printf "size=%d alignment=%d\\n", $_probe_arg1, $_probe_arg2', "print *(char *)$_probe_arg0", "delete", "continue"]
+    commands += ['printf "size=%d alignment=%d\\n", $_probe_arg1, $_probe_arg2', "print *(char *)$_probe_arg0"]
+    commands += ["delete", "continue"]
     output = gdb(commands, compile("halfway_main.c", bits), [halfway, library(bits).path], {})
     assert re.search(r"^size=[1-9]\d* alignment=[1-9]\d*$", output, re.M), output
     assert re.search(r"^\$1 = 0 ", output, re.M), output
