@@ -6,6 +6,7 @@ in memory. The preload list is written last, so that every process inside is und
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -127,7 +128,7 @@ def run(
             start_new_session=True,
         )
         try:
-            with Census(process.pid, library) as census:
+            with Census(process.pid) if library else contextlib.nullcontext() as census:
                 status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
@@ -136,4 +137,4 @@ def run(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             mount.rmdir()
-    return Ran(status, time.monotonic() - started, census.seen)
+    return Ran(status, time.monotonic() - started, census.seen if census else Counter())
