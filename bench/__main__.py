@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import commands, counts, machine, memory, report, startup, walltime
 from bench.configurations import install
-from bench.programs import real_programs
+from bench.programs import check_tools, real_programs
 from bench.report import Section
 from memproxy_sol import errors
 
@@ -43,6 +43,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="memproxy-bench-") as directory:
         scratch = Path(directory).resolve()
         os.chdir(scratch)  # compilers leave their results in it
+        check_tools("time" in chosen)
         installation = install(scratch)
         real = real_programs(scratch) if {"time", "programs"}.intersection(chosen) else []
         if "objects" in chosen:

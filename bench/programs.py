@@ -60,6 +60,14 @@ def real_programs(scratch: Path) -> list[Program]:
     ]
 
 
+def check_tools(timed: bool) -> None:
+    """Raise MemproxyError, naming the package, if a tool that measures is missing; `timed`: also those of the times."""
+    for name, package in (("valgrind", "valgrind"), ("strace", "strace")):
+        tool(name, package)
+    for name, package in (("redis-server", "redis-server"), ("redis-benchmark", "redis-tools")) if timed else ():
+        tool(name, package)
+
+
 def tool(name: str, package: str) -> str:
     """The path of a program that must be here."""
     found = shutil.which(name)

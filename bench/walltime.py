@@ -65,10 +65,11 @@ def programs_section(installation: Installation, real: list[Program], pairs: int
         what = f"wall time against the allocator alone, the worst allocator: {name}"
         verdicts.append(Verdict(what, f"at most {BUDGET}", f"{worst:.3f}", worst <= BUDGET, exact=False))
     text = f"""
-{pairs} pairs of runs each, by turns; for redis-benchmark a fresh server each time, on a socket, without persistence;
-its wall time is the client's, its processor time the server's. On the system route each process also loads the
-allocator that it then does not use (with the C++ run-time library that jemalloc and tcmalloc need), which short
-processes feel; the budget is for the custom route.
+{pairs} pairs of runs each, by turns; for redis-benchmark a fresh server each time, on a socket, saving nothing; its
+wall time is the client's, its processor time the server's. The budget is for the custom route. On the system route
+each process also loads the allocator that it then does not use (with the C++ run-time library that jemalloc and
+tcmalloc need), which short processes feel. Debian's redis-server is linked with jemalloc, so that is its *plain*
+allocator, and on the system route too, unless jemalloc is the custom allocator: then its system's is glibc's.
 """
     return Section("Time of real programs", text, COLUMNS, rows, verdicts)
 
