@@ -74,7 +74,7 @@ def startup_section(installation: Installation, pairs: int) -> Section:
             setting = empty if each.name == "none" else installation.setting(bits, family, each.name)
             if each.content:
                 setting.exclusions.write_bytes(each.content)
-            added = _milliseconds(starts, program, setting, pairs if len(each.content) < 100_000 else pairs // 2)
+            added = _milliseconds(starts, program, setting, pairs if each.ordinary else pairs // 5)
             calls = system_calls(program, setting.routed(""), setting.proxy)
             calls.subtract(bare)
             own = sum(calls.values())
@@ -92,12 +92,12 @@ def startup_section(installation: Installation, pairs: int) -> Section:
                 kept = added.median <= MILLISECONDS_BUDGET
                 verdicts.append(Verdict(what, budget, f"{added.median:.2f}", kept, exact=False))
     text = f"""
-A program that does nothing, started {pairs} times each way by turns (half as often with long lists): with libmemproxy
-and the allocator, on the route that the list decides, against the allocator alone. *System calls* are those beyond
-the allocator alone and beyond the loader's own for the object libmemproxy.so (strace). *Ours* are instructions in
-libmemproxy.so, *all* includes what the loader does for one more object, both in thousands (callgrind). The last three
-lists are made to be hard to read: {LINES:,} lines that differ from the program's path in the last bytes only, and
-patterns that nearly match.
+A program that does nothing, started {pairs} times each way by turns (a fifth as often with the last three lists):
+with libmemproxy and the allocator, on the route that the list decides, against the allocator alone. *System calls*
+are those beyond the allocator alone and beyond the loader's own for the object libmemproxy.so (strace). *Ours* are
+instructions in libmemproxy.so, *all* includes what the loader does for one more object, both in thousands
+(callgrind). The last three lists are made to be hard to read: {LINES:,} lines that differ from the program's path in
+the last bytes only, and patterns that nearly match.
 """
     columns = (
         "bits",
