@@ -65,8 +65,7 @@ def main() -> int:
             add(commands.commands_section(scratch, pairs))
         verdicts = report.verdicts_section(sections)
         report.show(verdicts, console)
-        words = "".join(f" `{word}`" for word in sys.argv[1:])
-        heading = machine.describe(installation, f", with{words}" if words else "", load)
+        heading = machine.describe(installation, sys.argv[1:], load)
     if output is not None:
         report.write(output, heading, [verdicts, *sections])
     console.print(f"\n{time.monotonic() - started:.0f} s")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.configurations import Installation, run
@@ -15,8 +17,9 @@ from memproxy_sol.errors import MemproxyError
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def describe(installation: Installation, arguments: str, load: tuple[float, float, float]) -> str:
+def describe(installation: Installation, arguments: Sequence[str], load: tuple[float, float, float]) -> str:
     """The head of RESULTS.md: what was measured, where and when. `load`: the load averages before the run."""
+    asked = f", with `{shlex.join(arguments)}`" if arguments else ""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     release = re.search(r'^PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text(), re.MULTILINE)
@@ -26,7 +29,7 @@ def describe(installation: Installation, arguments: str, load: tuple[float, floa
         "",
         "Made by `make bench`; do not edit. Times vary from run to run, counts do not.",
         "",
-        f"- Run: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {commit()}{arguments}",
+        f"- Run: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, commit {commit()}{asked}",
         f"- Machine: {model.group(1) if model else platform.machine()}, {os.cpu_count()} processors,"
         f" {int(memory.group(1)) / 2**20:.0f} GiB; load before the run {load[0]:.1f}",
         f"- System: {release.group(1) if release else platform.system()}, kernel {platform.release()},"

@@ -95,9 +95,9 @@ def startup_section(installation: Installation, pairs: int) -> Section:
 A program that does nothing, started {pairs} times each way by turns (a fifth as often with the last three lists):
 with libmemproxy and the allocator, on the route that the list decides, against the allocator alone. *System calls*
 are those beyond the allocator alone and beyond the loader's own for the object libmemproxy.so (strace). *Ours* are
-instructions in libmemproxy.so, *all* includes what the loader does for one more object, both in thousands
-(callgrind). The last three lists are made to be hard to read: {LINES:,} lines that differ from the program's path in
-the last bytes only, and patterns that nearly match.
+instructions in libmemproxy.so, *all* includes what the loader does for one more object and the C library for us, both
+in thousands (callgrind). The last three lists are made to be hard to read: {LINES:,} lines that differ from the
+program's path in the last bytes only, and patterns that nearly match.
 """
     columns = (
         "bits",
