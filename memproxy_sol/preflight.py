@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from memproxy_sol import access, elf, entry, preloads
 from memproxy_sol.abi import EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
+from memproxy_sol.allocator import aligns, is_allocator
 from memproxy_sol.elf import Library
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.exclusions import LIST_PATH
@@ -31,9 +32,6 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*\.so[A-Za-z0-9_.+-]*")
 
 REQUIRED_EXPORTS = ("malloc", "calloc", "realloc", "free", "memalign", "_ZdlPv", "memproxy_route")
 """Names without which a library is not libmemproxy; the whole table is checked where it is built."""
-
-ALLOCATOR_PREFIXES = ("", "mi_", "je_", "tc_", "TCMallocInternal", "lt", "scalable_", "xx", "h_", "sn_")
-"""Prefixes under which known allocators export malloc, realloc and free: those of native/heap.cc."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +86,10 @@ def check_libraries(
         elif not is_allocator(allocator.exports):
             text = "does not export malloc, realloc and free under any name that is known"
             found.append(Finding("allocator-exports", ERROR, allocator.path, text, "name an allocator's shared object"))
+        elif not aligns(allocator.exports):
+            text = "has no function for aligned blocks, which it can then give only by chance"
+            found.append(Finding("allocator-unaligned", WARNING, allocator.path, text, "choose another allocator"))
     return tuple(found)
-
-
-def is_allocator(exports: frozenset[str]) -> bool:
-    """Whether an object with these exports can serve as custom allocator."""
-    plain = ("malloc", "realloc", "free")
-    capital = ("Malloc", "Realloc", "Free")
-    return any(all(p + name in exports for name in plain) for p in ALLOCATOR_PREFIXES) or all(
-        "TCMallocInternal" + name in exports for name in capital
-    )
 
 
 def interposers(facts: SolarisFacts, abi: Abi) -> tuple[tuple[Interposer, ...], tuple[Finding, ...]]:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Callable
 
 from memproxy_sol import abi, build, cache, elf
+from memproxy_sol.allocator import is_allocator
 from memproxy_sol.errors import BuildError, CommandLineError, ElfError
 from memproxy_sol.hosts import linux
 
@@ -162,9 +163,8 @@ def _given(files: Sequence[str], here: Sequence[Slot]) -> dict[int, str]:
             raise CommandLineError(
                 f"is the second {library.bits}-bit allocator", where=file, hint="give at most one for each ABI"
             )
-        lacking = [name for name in ("malloc", "realloc", "free") if name not in library.exports]
-        if lacking:
-            raise CommandLineError(f"is no allocator: it does not export {', '.join(lacking)}", where=file)
+        if not is_allocator(library.exports):
+            raise CommandLineError("is no allocator: it does not export malloc, realloc and free", where=file)
         complaint = slot.loader.complaint(os.path.abspath(file)) if slot.loader else None
         if complaint is not None:
             raise CommandLineError(f"cannot be loaded: {complaint}", where=file)

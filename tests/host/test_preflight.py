@@ -227,3 +227,10 @@ def test_an_allocator_that_is_too_large_is_refused(image: Image) -> None:
     os.truncate(path, 20 << 20)
     assert image.run("install", "--libraries", str(image.objects), f"--allocator={path}") == 1
     assert "allocator-too-large" in image.err
+
+
+def test_an_allocator_without_aligned_functions_is_warned_of(image: Image) -> None:
+    family = "void *malloc(unsigned long n) { return 0; } void *realloc(void *p, unsigned long n) { return p; }"
+    option = made(image, "liba.so", family + " void free(void *p) {}")
+    assert image.run("install", "--libraries", str(image.objects), "--bits", "32", *option) == 0
+    assert "allocator-unaligned" in image.err + image.out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from proxied import NATIVE, PROGRAMS, Installed, Outcome, allocators, both_abis, each_allocator, kind
 
-from memproxy_sol.preflight import ALLOCATOR_PREFIXES
+from memproxy_sol.allocator import PREFIXES
 
 Library = Callable[..., Installed]
 Run = Callable[..., Outcome]
@@ -115,7 +115,7 @@ def test_allocator_with_an_oddity(
 
 
 @both_abis
-@pytest.mark.parametrize("prefix", [prefix for prefix in ALLOCATOR_PREFIXES if prefix])
+@pytest.mark.parametrize("prefix", [prefix for prefix in PREFIXES if prefix])
 @pytest.mark.parametrize("flags", [[], ["-DNO_CALLOC", "-DNO_REALLOC"]], ids=["", "without calloc and realloc"])
 def test_allocator_with_private_names_only(
     library: Library, compile: Compile, run: Run, bits: int, prefix: str, flags: list[str]
