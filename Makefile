@@ -1,9 +1,9 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak plants fuzz clean
+.PHONY: help setup demo test analyse bench soak plants fuzz clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing: distribution packages (as root or with sudo) and .venv
 	@scripts/setup
@@ -25,6 +25,9 @@ soak: setup ## hours of real programs under every allocator, as root: docs/resul
 
 fuzz: setup ## fuzz the exclusion list readers: docs/results/fuzz.md (15 minutes alone; ARGS=--help)
 	@.venv/bin/python scripts/fuzz $(ARGS)
+
+analyse: setup ## clang-tidy, and the native tests with undefined behaviour trapped: docs/results/analyse.md (10 minutes)
+	@.venv/bin/python scripts/analyse --results docs/results/analyse.md
 
 clean: ## remove everything that is generated here, .venv included
 	rm -rf build 2>/dev/null || sudo rm -rf build # an image belongs to root

@@ -136,7 +136,7 @@ void search_gnu_hash(const Dynamic &dynamic, const char *name, Best *best) {
   const uint32_t bloom_words = dynamic.gnu_hash[2];
   if (buckets == 0) return;
   // The Bloom filter in between, in words of the ABI's size, only saves time.
-  const uint32_t *bucket = dynamic.gnu_hash + 4 + bloom_words * (sizeof(uintptr_t) / sizeof(uint32_t));
+  const uint32_t *bucket = dynamic.gnu_hash + 4 + bloom_words * (sizeof(uintptr_t) / 4);
   const uint32_t *chain = bucket + buckets;
   uint32_t index = bucket[hash % buckets];
   if (index < first) return;

@@ -34,10 +34,13 @@ struct stat {
 #endif
 };
 
-/* 128 bytes in 64 bit; 136 in 32 bit, 144 with large files, where long long is aligned to 4 (SVR4). */
+/* 128 bytes in 64 bit; 136 in 32 bit, 144 with large files, where long long is aligned to 4 (SVR4 for Intel386), and 152 where
+   to 8 (SVR4 for SPARC). */
 typedef char __solaris_stat_size[
 #ifdef _LP64
     sizeof(struct stat) == 128
+#elif _FILE_OFFSET_BITS == 64 && defined(__sparc__)
+    sizeof(struct stat) == 152
 #elif _FILE_OFFSET_BITS == 64
     sizeof(struct stat) == 144
 #else
