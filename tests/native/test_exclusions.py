@@ -305,6 +305,10 @@ def test_holes_cost_nothing_and_lines_behind_them_count(
         if behind:
             stream.seek(size)
             stream.write(b"foo\nfoo = custom\n")
+        stream.flush()
+        if os.lseek(stream.fileno(), 0, os.SEEK_HOLE) >= size:
+            path.unlink()
+            pytest.skip("this file system does not tell where a file has holes")
     calls = trace(plain_driver, path, "/usr/bin/foo")
     assert len(calls) < 15
     assert "lseek" in calls or "_llseek" in calls
