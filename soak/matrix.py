@@ -95,7 +95,8 @@ class Matrix:
         preload = {"plain": [], "alone": [file]}.get(cell.route, [room.LIBRARY, file])
         lines = f"{cell.workload.lines}*\n" if cell.route == "system" else "# nothing is excluded\n"
         library = self._libraries[cell.image.bits] if cell.route in ROUTES else None
-        place = self._runs / self.path(cell).stem
+        result = self.result(cell) or Result("", [], [], {})
+        place = self._runs / f"{self.path(cell).stem}-{len(result.observations) + 1}"
         script = cell.workload.script
         ran = room.run(
             cell.image, place, script, [item for item in preload if item], lines, library, cell.workload.seconds
@@ -103,7 +104,6 @@ class Matrix:
         seen = cell.workload.observe(place)
         if ran.status != 0:
             seen["the run"] = "had to be ended" if ran.status is None else f"ended with {ran.status}"
-        result = self.result(cell) or Result("", [], [], {})
         result.date = time.strftime("%Y-%m-%d %H:%M")
         result.seconds.append(round(ran.seconds, 1))
         result.observations.append(seen)
@@ -151,8 +151,8 @@ class Matrix:
             tries += 1
         result.complete = True
         self.keep(cell, result)
-        if not self._differences(result.observations[-1], plain):  # else its files are for whoever wants to know why
-            shutil.rmtree(self._runs / self.path(cell).stem, ignore_errors=True)
+        if not self._differences(result.observations[0], plain):  # else its files are for whoever wants to know why
+            shutil.rmtree(self._runs / f"{self.path(cell).stem}-1", ignore_errors=True)
 
     def verdict(self, cell: Cell) -> Verdict | None:
         """The judgement of a cell that is finished."""
