@@ -13,7 +13,7 @@ from memproxy_sol import build, errors
 from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import MemproxyError
 from soak import page
-from soak.image import ALLOCATORS, PLACE, image
+from soak.image import ALLOCATORS, ARCHITECTURES, PLACE, image
 from soak.matrix import ROUTES, Matrix, cells
 from soak.sources import SOURCES
 from soak.workloads import LENGTHS, workloads
@@ -47,7 +47,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(errors.EXIT_INTERRUPTED))
     started = time.monotonic()
     PLACE.mkdir(parents=True, exist_ok=True)
-    bits = [int(word) for word in given.bits.split(",")]
+    bits = sorted(ARCHITECTURES, reverse=True)  # the page shows all, whatever is run
+    run_bits = {int(word) for word in given.bits.split(",")}
     if given.libraries:
         libraries = {width: Path(given.libraries + ABIS[width].subdirectory, build.SONAME) for width in bits}
         commit = Path(given.libraries, "commit").read_text().strip()
@@ -57,7 +58,8 @@ def main() -> int:
     images = [image(width, SOURCES) for width in bits]
     matrix = Matrix(libraries)
     wanted = [workloads(given.length)[name] for name in given.workloads.split(",")]
-    todo = cells(images, given.allocators.split(","), given.routes.split(","), wanted)
+    chosen = [one for one in images if one.bits in run_bits]
+    todo = cells(chosen, given.allocators.split(","), given.routes.split(","), wanted)
     bad = 0
     for number, cell in enumerate(todo, 1):
         head = f"[{number}/{len(todo)}] {cell.workload.name} {cell.image.bits} {cell.allocator} {cell.route}"
