@@ -17,8 +17,9 @@
 
 namespace {
 
-// Asked for no bytes, malloc may answer with a null pointer; programs take that for a failure.
-__attribute__((noinline, cold)) void *malloc_failed(size_t size) {
+// Asked for no bytes, malloc may answer with a null pointer; programs take that for a failure. By reference: so that clang's
+// 32-bit code leaves the size where the caller put it, and saves no register for it.
+__attribute__((noinline, cold)) void *malloc_failed(const size_t &size) {
   if (size == 0) {
     void *block = heap_entry.malloc(1);
     if (block != nullptr) return block;
@@ -44,7 +45,7 @@ __attribute__((noinline, cold)) void *no_memory() {
 // Malloc itself, under two names each: a program that owns malloc calls glibc's __libc_malloc from it, so these must not go
 // to the public malloc.
 
-inline void *own_malloc(size_t size) {
+inline void *own_malloc(const size_t &size) {
   void *block = heap_entry.malloc(size);
   return MEMPROXY_UNLIKELY(block == nullptr) ? malloc_failed(size) : block;
 }
@@ -89,7 +90,7 @@ Function *known(void *const &address) {
 
 EXPORT void *malloc(size_t size) noexcept { return own_malloc(size); }
 
-EXPORT void free(void *block) noexcept { heap_entry.free(block); }
+EXPORT void free(void *block) noexcept { MEMPROXY_JUMP return heap_entry.free(block); }
 
 EXPORT void *calloc(size_t count, size_t size) noexcept { return own_calloc(count, size); }
 

@@ -237,6 +237,25 @@ def test_small_and_with_the_list_of_etc(bits: int) -> None:
     assert b"\0/etc/memproxy.conf\0" in data
 
 
+def straight_path(bits: int, function: str) -> list[str]:
+    """The instructions of a function up to where it returns or jumps on, no branch being taken."""
+    program = shutil.which("llvm-objdump") or pytest.fail("llvm-objdump is missing: install llvm", pytrace=False)
+    command = [program, "-d", "--no-show-raw-insn", f"--disassemble-symbols={function}", str(library(bits))]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = re.findall(r"^ *[0-9a-f]+: +\t(\w+)", code, re.M)
+    end = next(i for i, word in enumerate(words) if re.match(r"ret|jmp", word))
+    return words[: end + 1]
+
+
+@pytest.mark.parametrize(("bits", "budget"), [(64, 8), (32, 20)])
+def test_malloc_and_free_are_short(bits: int, budget: int) -> None:
+    """The instructions added to a pair of calls; bench/ counts those that the compiler of Linux makes."""
+    paths = straight_path(bits, "malloc"), straight_path(bits, "free")
+    assert re.match("ret", paths[0][-1])
+    assert re.match("jmp", paths[1][-1]), "free jumps"
+    assert sum(map(len, paths)) <= budget, paths
+
+
 def test_32_bit_uses_large_files() -> None:
     imports = {symbol.name for symbol in elf.read(library(32)).imports}
     assert {"open64", "fstat64"} <= imports

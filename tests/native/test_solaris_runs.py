@@ -219,15 +219,11 @@ def test_a_program_linked_with_one_of_these_and_the_proxy_alone(
 
 
 @both_abis
-def test_a_program_that_owns_malloc(
-    bits: int,
-    laboratory: Lab,
-    program: Make,
-    allocator: Make,
-) -> None:
+@pytest.mark.parametrize("address", ["pie", "no-pie"])
+def test_a_program_that_owns_malloc(bits: int, address: str, laboratory: Lab, program: Make, allocator: Make) -> None:
     """Without us its posix_memalign ends in its own malloc; with a proxy on the custom route it got a foreign block."""
     lab = laboratory(bits)
-    own = program(lab, OWN / "own_malloc.c", flags=["-rdynamic"])
+    own = program(lab, OWN / "own_malloc.c", flags=["-rdynamic", f"-{address}"])
     foreign_ok = {"LAB_FOREIGN_OK": "1"}
     proxied, journal = lab.run([own], [lab.proxy, allocator("plain", bits)], foreign_ok)
     lines = dict(line.rsplit(" ", 1) for line in proxied.output.splitlines())
@@ -566,15 +562,15 @@ def test_threads_and_fork(
 
 
 @both_abis
-@pytest.mark.parametrize("route", ["system", "custom"])
+@pytest.mark.parametrize("how", ["system", "custom", "no list"])
 def test_an_exception_passes_through_operator_new(
-    bits: int,
-    route: str,
-    laboratory: Lab,
-    program: Make,
-    allocator: Make,
+    bits: int, how: str, laboratory: Lab, program: Make, allocator: Make
 ) -> None:
+    """What throws is found in the list of objects, or by RTLD_PROBE, which loads no lazy dependency either."""
     lab = laboratory(bits)
     main = program(lab, OWN / "new.cc", flags=["-std=c++17"])
-    outcome, _ = lab.run([main], [lab.proxy, allocator("plain", bits)], {"MEMPROXY_ROUTE": route})
+    environment = {"LAB_NO_LIST": "1"} if how == "no list" else {"MEMPROXY_ROUTE": how}
+    outcome, journal = lab.run([main], [lab.proxy, allocator("plain", bits)], environment)
     assert outcome.output == "3 calls of the handler, 2 exceptions\n"
+    probed = [line for line in by_proxy(calls(journal, "dlsym")) if "RTLD_PROBE" in line]
+    assert bool(probed) == (how == "no list")
