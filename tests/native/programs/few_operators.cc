@@ -8,7 +8,9 @@
 static int made, deleted;
 
 static void *mark(std::size_t size) {
-  char *block = static_cast<char *>(std::malloc(size + 64));
+  void *place = nullptr;
+  if (posix_memalign(&place, 64, size + 64) != 0) throw std::bad_alloc();
+  char *block = static_cast<char *>(place);
   *reinterpret_cast<long *>(block) = 0x1234567;
   ++made;
   return block + 64;
