@@ -25,7 +25,7 @@ LIBRARY = "libmemproxy.so"
 MAGIC = b"memproxy"
 STATES = ("start", "resolving", "ready")
 ROUTES = ("system", "custom")
-REASONS = ("undecided", "default", "list", "environment", "no-allocator", "not-owner")
+REASONS = ("undecided", "default", "list", "environment", "no-allocator", "not-owner", "sanitizer")
 """Indexed by the numbers of native/memproxy.h, and the words that memproxy_reason() has for them."""
 
 _HEAD = "8s6I"
