@@ -14,7 +14,7 @@ struct Line {
   char text[1024];
   size_t length;
 
-  void add(const char *words) {
+  __attribute__((noinline)) void add(const char *words) {
     while (*words != '\0' && length < sizeof text - 1) text[length++] = *words++;
   }
 

@@ -191,7 +191,7 @@ Object object_next(Object object) { return object->l_next; }
 
 const char *object_path(Object object) { return object->l_name == nullptr ? "" : object->l_name; }
 
-void *object_function(Object object, const char *name) {
+void *object_function(Object object, const char *name, bool old) {
   Dynamic dynamic;
   if (!read_dynamic(object, &dynamic)) return nullptr;
   Best best = {0, 0};
@@ -199,8 +199,44 @@ void *object_function(Object object, const char *name) {
     search_gnu_hash(dynamic, name, &best);
   else if (dynamic.hash != nullptr)
     search_hash(dynamic, name, &best);
-  if (best.rank == 0) return nullptr;
+  if (best.rank < (old ? 1 : 2)) return nullptr;
   return reinterpret_cast<void *>(address_of(dynamic.base, static_cast<uintptr_t>(dynamic.symbols[best.index].value)));
+}
+
+namespace {
+
+struct Search {
+  const char *name, *beside;
+  void *found;
+
+  bool look_in(Object object) {
+    if (object_function(object, beside) != nullptr && !object_has_heap(object))
+      found = object_function(object, name);
+    return found != nullptr;
+  }
+};
+
+#ifdef __linux__
+int visit(struct dl_phdr_info *information, size_t, void *data) {
+  struct link_map object = {};
+  object.l_addr = information->dlpi_addr;
+  for (unsigned i = 0; i < information->dlpi_phnum; ++i)
+    if (information->dlpi_phdr[i].p_type == PT_DYNAMIC)
+      object.l_ld = reinterpret_cast<ElfW(Dyn) *>(information->dlpi_addr + information->dlpi_phdr[i].p_vaddr);
+  return static_cast<Search *>(data)->look_in(&object);
+}
+#endif
+
+}  // namespace
+
+void *object_function_anywhere(const char *name, const char *beside) {
+  Search search = {name, beside, nullptr};
+#ifdef __linux__
+  dl_iterate_phdr(visit, &search);
+#else
+  for (Object object = object_first(); object != nullptr && !search.look_in(object);) object = object_next(object);
+#endif
+  return search.found;
 }
 
 bool object_refers_to(Object object, const char *name) {
@@ -213,6 +249,10 @@ bool object_refers_to(Object object, const char *name) {
     if (symbol.section == 0 && strcmp(dynamic.strings + symbol.name, name) == 0) return true;
   }
   return false;
+}
+
+bool object_has_heap(Object object) {
+  return object_function(object, "malloc") != nullptr || object_function(object, "free") != nullptr;
 }
 
 bool object_is_libc(Object object) {

@@ -18,11 +18,19 @@ Object object_next(Object object);
 // The loader's text, never null. On glibc "" for the program.
 const char *object_path(Object object);
 
-// The address of a function that the object itself exports, or null.
-void *object_function(Object object, const char *name);
+// The address of a function that the object itself exports, or null. Without `old`, not one that only programs linked long
+// ago are given.
+void *object_function(Object object, const char *name, bool old = true);
+
+// The address of `name` in the first object that defines `beside` as well and is no allocator, wherever it was opened from; null
+// if there is none. At any time: on Linux the linker's lock is held meanwhile.
+void *object_function_anywhere(const char *name, const char *beside);
 
 // True if the object asks others for this symbol.
 bool object_refers_to(Object object, const char *name);
+
+// True if the object has a heap: it defines malloc or free.
+bool object_has_heap(Object object);
 
 // True for the C library.
 bool object_is_libc(Object object);

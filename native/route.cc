@@ -170,8 +170,16 @@ Object find_definer(Object from, Object until, const char *name) {
 // Another copy of this library: a user's own preload, or the generation before this one. It has no heap to offer.
 bool is_memproxy(Object object) { return object_function(object, "memproxy_route") != nullptr; }
 
-// A wrapper of glibc's malloc by its internal name (libc_malloc_debug.so), which comes back to us: we export that name.
-bool is_wrapper(Object object) { return object_refers_to(object, "__libc_malloc"); }
+// Made from glibc's malloc by its internal names (libc_malloc_debug.so): these come back to us, who export them too. Never the
+// custom allocator; as the program's own it gets libc's functions by these names (leave_libc).
+bool is_wrapper(Object object) {
+  static const char *const names[] = {"__libc_malloc", "__libc_calloc",   "__libc_realloc", "__libc_memalign",
+                                      "__libc_valloc", "__libc_pvalloc", "__libc_free",    "__libc_cfree",
+                                      "__posix_memalign"};
+  for (const char *name : names)
+    if (object_refers_to(object, name)) return true;
+  return false;
+}
 
 bool is_allocator(Object object, Heap *heap) {
   return !object_is_libc(object) && !is_memproxy(object) && heap_find(heap_source(object), heap) && !is_wrapper(object);
@@ -192,10 +200,10 @@ Object find_custom(Object self, Heap *heap) {
 
 Object find_system(Object self, Object custom, Heap *heap) {
   for (Object object = object_next(self); object != nullptr; object = object_next(object)) {
-    if (object == custom || is_memproxy(object)) continue;
+    // A program that is linked with the very allocator that is ours has it on either route.
+    if (is_memproxy(object) || (object == custom && !object_is_needed(object))) continue;
     heap_find_plain(heap_source(object), heap);
     if (heap->malloc == nullptr || heap->realloc == nullptr || heap->free == nullptr) continue;
-    if (is_wrapper(object)) continue;
     if (object_is_libc(object) || object_is_needed(object)) return object;
   }
   return nullptr;
@@ -214,6 +222,31 @@ void *lookup_in_range(const void *context, const char *name) {
 }
 
 // ---- The tables.
+
+Heap libc_heap;
+const Heap *libc_behind_wrapper;
+
+template <typename Function>
+void fill(Function **place, Function *function) {
+  if (*place == nullptr) *place = function;
+}
+
+// If our tables are to lead to functions that are made from libc's, these stay libc's own, and what `heap` lacks as well.
+void leave_libc(Object server, Heap *heap) {
+  if (server == nullptr || object_is_libc(server) || !is_wrapper(server)) return;
+  Object libc = object_first();
+  while (libc != nullptr && !object_is_libc(libc)) libc = object_next(libc);
+  if (libc == nullptr) return;
+  heap_find_plain(heap_source(libc), &libc_heap);
+  fill(&heap->calloc, libc_heap.calloc);
+  fill(&heap->memalign, libc_heap.memalign);
+  fill(&heap->posix_memalign, libc_heap.posix_memalign);
+  fill(&heap->aligned_alloc, libc_heap.aligned_alloc);
+  fill(&heap->valloc, libc_heap.valloc);
+  fill(&heap->pvalloc, libc_heap.pvalloc);
+  fill(&heap->usable_size, libc_heap.usable_size);
+  __atomic_store_n(&libc_behind_wrapper, &libc_heap, __ATOMIC_RELEASE);
+}
 
 // The process's malloc is not ours. `ahead` is what the objects ahead of us define, `system` what lies behind.
 void set_foreign_tables(const Heap &ahead, const Heap &system) {
@@ -357,11 +390,11 @@ bool resolve() {
     owner = find_definer(object_first(), self, "malloc");
     custom = find_custom(self, &custom_heap);
     system = find_system(self, custom, &system_heap);
-    operators_find_replaced(self);
     if (system != nullptr && sanitizer_defines(system)) {
       sanitized = true;
       custom = nullptr;
     }
+    operators_find(self, custom);
     generic_find(self, custom);
   }
   const HeapSource libc = {lookup_in_libc, nullptr};
@@ -374,6 +407,7 @@ bool resolve() {
     const HeapSource source = {lookup_in_range, &range};
     Heap ahead;
     heap_find_plain(source, &ahead);
+    leave_libc(system, &system_heap);
     set_foreign_tables(ahead, system_heap);
     set_reports(system_source);
     decision.wanted = Route::kSystem;
@@ -388,6 +422,7 @@ bool resolve() {
       decision.reason = sanitized ? MEMPROXY_REASON_SANITIZER : MEMPROXY_REASON_NO_ALLOCATOR;
     decision.wanted = Route::kSystem;
     if (system_heap.malloc == nullptr || system_heap.realloc == nullptr || system_heap.free == nullptr) return false;
+    leave_libc(system, &system_heap);
     set_system_tables(system_heap);
     set_reports(system_source);
   }
@@ -438,3 +473,5 @@ bool route_ready(bool insist) {
 }
 
 Route route_taken() { return taken; }
+
+const Heap *route_libc() { return __atomic_load_n(&libc_behind_wrapper, __ATOMIC_ACQUIRE); }

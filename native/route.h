@@ -24,9 +24,12 @@ extern HIDDEN RouteReports route_reports;
 // Keeps errno. `insist`: decide even if the environment cannot be read yet.
 bool route_ready(bool insist = false);
 
-// Looks once whether an object ahead of `self`, which is us, replaces an operator new or delete that others are made from.
-// Until then it counts as replaced. (operators.cc)
-void operators_find_replaced(Object self);
+// Looks once whose the operators new and delete are: an object's ahead of `self`, which is us, or a library's of the program's
+// behind. `custom` may be null. (operators.cc)
+void operators_find(Object self, Object custom);
+
+// libc's own functions, if what serves the process is made from them by glibc's internal names, which we export; else null.
+const Heap *route_libc();
 
 // As memproxy.h numbers them, for the record; valid when route_ready.
 Route route_taken();

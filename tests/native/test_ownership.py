@@ -97,10 +97,10 @@ def test_object_whose_malloc_is_no_plain_function_is_no_allocator(
 
 @both_abis
 @pytest.mark.parametrize("needed", [False, True], ids=["preloaded", "linked with"])
-def test_wrapper_of_libc_s_internal_names_behind_us_is_passed_over(
+def test_wrapper_of_libc_s_internal_names_behind_us_leads_to_libc(
     library: Library, compile: Compile, run: Run, bits: int, needed: bool
 ) -> None:
-    """We export __libc_malloc too: its malloc would come back to us, and we to it."""
+    """We export __libc_malloc too: it must not come back to us, and we to it."""
     wrapper = compile("malloc_by_libc.c", bits, "-shared", "-DPRELOAD", "-Wl,-soname,libwrap.so.1", name="libwrap.so.1")
     link = ["-Wl,--no-as-needed", str(wrapper), f"-Wl,-rpath,{wrapper.parent}"] if needed else []
     report = run([family(compile, bits, *link)], [library(bits).path, *([] if needed else [wrapper])]).json
@@ -109,9 +109,7 @@ def test_wrapper_of_libc_s_internal_names_behind_us_is_passed_over(
 
 @both_abis
 @pytest.mark.parametrize("route", ["custom", "system"])
-def test_glibc_s_own_malloc_debug_is_no_allocator(
-    library: Library, served: Served, bits: int, route: str
-) -> None:
+def test_glibc_s_own_malloc_debug_is_no_allocator(library: Library, served: Served, bits: int, route: str) -> None:
     preload = [library(bits).path, "libc_malloc_debug.so.0"]
     report = served(bits, preload, environment={"MEMPROXY_ROUTE": route, "MALLOC_CHECK_": "3"})
     assert report["route"] == "system"

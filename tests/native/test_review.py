@@ -103,3 +103,76 @@ def test_library_with_functions_of_general_names(
     program = compile("generic_names.c", bits, str(own), f"-Wl,-rpath,{own.parent}")
     preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
     assert run([program], preload, environment={"MEMPROXY_ROUTE": route}).output == "ok\n"
+
+
+# ---- A library of the program's with operators new and delete of its own
+
+
+@both_abis
+@pytest.mark.parametrize("route", ["custom", "system"])
+@pytest.mark.parametrize("allocator", [None, "jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_library_with_operators_of_its_own(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str | None, route: str
+) -> None:
+    flags = ["-shared", "-DLIBRARY", "-Wl,-Bsymbolic-functions", "-Wl,-soname,libown.so"]
+    own = compile("library_operators.cc", bits, *flags, name="libown.so")
+    program = compile("library_operators.cc", bits, str(own), f"-Wl,-rpath,{own.parent}")
+    preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    assert run([program]).output == "ok\n"
+    assert run([program], preload, environment={"MEMPROXY_ROUTE": route}).output == "ok\n"
+
+
+@both_abis
+def test_allocator_s_own_nothrow_operator_is_not_the_run_time_library_s(
+    library: Library, compile: Compile, run: Run, bits: int
+) -> None:
+    flags = ["-shared", "-DLIBRARY", "-static-libstdc++", "-Wl,-u,_ZSt15get_new_handlerv"]
+    allocator = compile("nothrow_of_allocator.cc", bits, *flags)
+    program = compile("nothrow_of_allocator.cc", bits)
+    for route in ("custom", "system"):
+        preload = [library(bits).path, allocator]
+        assert run([program], preload, environment={"MEMPROXY_ROUTE": route}).output == "ok\n"
+
+
+# ---- A program linked with the very allocator that is ours
+
+
+@both_abis
+@pytest.mark.parametrize("route", ["custom", "system"])
+def test_program_linked_with_our_allocator_has_it_on_either_route(
+    library: Library, compile: Compile, run: Run, bits: int, route: str
+) -> None:
+    jemalloc = allocators(bits)["jemalloc"]
+    program = compile("own_jemalloc.c", bits, str(jemalloc))
+    assert run([program], [library(bits).path, jemalloc], environment={"MEMPROXY_ROUTE": route}).output == "ok\n"
+
+
+# ---- Allocators that are made from glibc's internal names
+
+
+@both_abis
+@pytest.mark.parametrize("flag", ["-DHEADER_IN_FRONT", "-DALIGNED"])
+@pytest.mark.parametrize("allocator", [None, "mimalloc"])
+def test_program_linked_with_a_wrapper_of_libc_keeps_it(
+    library: Library, compile: Compile, run: Run, bits: int, flag: str, allocator: str | None
+) -> None:
+    shared = ["-shared", "-DLIBRARY", flag, "-Wl,-Bsymbolic-functions", "-Wl,-soname,libwrap.so"]
+    wrapper = compile("header_by_libc.c", bits, *shared, name="libwrap.so")
+    program = compile("header_by_libc.c", bits, str(wrapper), f"-Wl,-rpath,{wrapper.parent}")
+    preload = [library(bits).path, *([allocators(bits)[allocator]] if allocator else [])]
+    assert run([program], preload, environment={"MEMPROXY_ROUTE": "system"}).output == "ok\n"
+    assert run([program], [library(bits).path, wrapper], environment={"MEMPROXY_ROUTE": "custom"}).output == "ok\n"
+
+
+# ---- Nothing, by any function's name
+
+
+@both_abis
+@pytest.mark.parametrize("allocator", ["jemalloc", "mimalloc", "tcmalloc_minimal"])
+def test_size_nothing_frees_whatever_the_function(
+    library: Library, compile: Compile, run: Run, bits: int, allocator: str
+) -> None:
+    program = compile("size_nothing.c", bits)
+    preload = [library(bits).path, allocators(bits)[allocator]]
+    for route in ("custom", "system"):
+        assert run([program], preload, environment={"MEMPROXY_ROUTE": route}).output == "null null\n"

@@ -245,11 +245,12 @@ def test_solaris_linker_is_asked_so_that_it_loads_and_guesses_nothing(bits: int,
 HARMLESS = {
     *("__environ", "_environ", "environ", "__errno_location", "getauxval", "sysconf", "syscall", "write", "abort"),
     *("memchr", "memcmp", "memcpy", "memmove", "memset", "strcmp", "strlen", "strncmp", "strrchr"),
-    *("mmap", "mmap64", "munmap", "dladdr1", "dlerror", "dlopen", "dlsym"),
+    *("mmap", "mmap64", "munmap", "dladdr1", "dlerror", "dlopen", "dlsym", "dl_iterate_phdr"),
     # Of the compiler's start files, and weak.
     *("__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"),
 }
-"""What libc does without memory, a lock or an initialiser; dlopen and dlsym only where the linker gives no list."""
+"""What libc does without memory, a lock or an initialiser; dlopen and dlsym only where the linker gives no list,
+and dl_iterate_phdr, which takes the linker's lock, only where operator new has failed."""
 
 
 @both_abis

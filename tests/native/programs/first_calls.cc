@@ -12,7 +12,7 @@
 #include "memproxy.h"
 #include "route.h"
 
-void operators_find_replaced(Object) {}
+void operators_find(Object, Object) {}
 
 namespace {
 

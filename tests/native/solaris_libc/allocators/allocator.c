@@ -20,7 +20,7 @@ struct header {
   uint32_t class;  // of a block that can be used again, 1 to kClasses; it has room for 8 << class bytes
 };
 enum { kInUse = 0xa110c, kFreed = 0xdead, kHeader = 16 };
-enum { kArena = 64 << 20, kClasses = 10 };
+enum { kArena = 1 << 30, kClasses = 10 };  // not reserved: who finds the list taken has fresh memory
 
 #ifdef MTMALLOC
 enum { kUnit = 8 };
