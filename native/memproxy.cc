@@ -8,16 +8,17 @@
 #include "record.h"
 #include "route.h"
 
-EXPORT_DATA struct memproxy_record memproxy_record = {{'m', 'e', 'm', 'p', 'r', 'o', 'x', 'y'},
-                                                      MEMPROXY_RECORD_VERSION,
-                                                      sizeof(struct memproxy_record),
-                                                      MEMPROXY_STATE_START,
-                                                      MEMPROXY_ROUTE_SYSTEM,
-                                                      MEMPROXY_REASON_UNDECIDED,
-                                                      0,
-                                                      {0}};
+struct memproxy_record own_record = {{'m', 'e', 'm', 'p', 'r', 'o', 'x', 'y'},
+                                     MEMPROXY_RECORD_VERSION,
+                                     sizeof(struct memproxy_record),
+                                     MEMPROXY_STATE_START,
+                                     MEMPROXY_ROUTE_SYSTEM,
+                                     MEMPROXY_REASON_UNDECIDED,
+                                     0,
+                                     {0}};
 
-extern struct memproxy_record own_record __attribute__((alias("memproxy_record")));
+// In this order: clang goes by the name of what an alias stands for.
+EXPORT_DATA extern struct memproxy_record memproxy_record __attribute__((alias("own_record")));
 
 static_assert(sizeof(struct memproxy_record) == 8 + 6 * 4 + MEMPROXY_RECORD_PATH, "one layout for both ABIs");
 static_assert(static_cast<int>(Route::kSystem) == MEMPROXY_ROUTE_SYSTEM, "the record's number of the route");

@@ -237,5 +237,12 @@ def test_clang_finds_nothing_to_warn_of_in_64_bit_code_either(by_clang: Path) ->
             must([*general, source], env=clean_environment())
 
 
+@both_abis
+def test_the_record_is_our_own_beside_another_copy(built: dict[int, Path], by_clang: Path, bits: int) -> None:
+    """By its public name it would be that of the copy ahead of us."""
+    for library in (built[bits], by_clang / ".libs" / "libmemproxy.so"):
+        assert "memproxy_record" not in readelf("-rW", library)
+
+
 def test_disabled_probes_leave_nothing_behind(by_clang: Path) -> None:
     assert "stapsdt" not in readelf("-SW", by_clang / ".libs" / "libmemproxy.so")

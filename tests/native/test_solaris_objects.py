@@ -231,6 +231,11 @@ def test_flags_and_constructor(bits: int) -> None:
 
 
 @BOTH
+def test_the_record_is_our_own_beside_another_copy(bits: int) -> None:
+    assert "memproxy_record" not in readelf(library(bits), "-r")
+
+
+@BOTH
 def test_small_and_with_the_list_of_etc(bits: int) -> None:
     data = library(bits).read_bytes()
     assert len(data) < 64 * 1024
