@@ -73,6 +73,10 @@ class LdConfigError(MemproxyError):
         self.offset = offset
 
 
+class CommandError(MemproxyError):
+    """A command of the host is missing, took too long, or failed; `where` is the command as one would type it."""
+
+
 class CrleError(MemproxyError):
     """The crle command failed, or its display cannot be understood."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memproxy_sol import access, exclusions, preloads, smf, steps
+from memproxy_sol import access, exclusions, preloads, smf_manifest, steps
 from memproxy_sol import entry as entries
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
@@ -182,8 +182,8 @@ def _service(facts: SolarisFacts, policy: Policy, created: dict[str, str]) -> tu
                 del created[path]
         return removed, []
     findings = []
-    dtd = facts.root.read(smf.DTD_PATH)
-    manifest = smf.manifest_with(policy.program_path, dtd.data if dtd else None)
+    dtd = facts.root.read(smf_manifest.DTD_PATH)
+    manifest = smf_manifest.manifest_with(policy.program_path, dtd.data if dtd else None)
     wanted: list[tuple[str, bytes, str]] = [(facts.manifest_path, manifest, "SMF manifest")]
     if not facts.root.exists(policy.program_path):
         text = "the program of the service is not in the image, so the service is delivered disabled"
@@ -193,11 +193,11 @@ def _service(facts: SolarisFacts, policy: Policy, created: dict[str, str]) -> tu
         text = "this release has no directory for profiles of ours, so the service is delivered disabled"
         findings.append(Finding("service-disabled", NOTE, facts.manifest_path, text, "svcadm enable memproxy"))
     else:
-        wanted.append((facts.profile_path, smf.profile(), "SMF profile that enables the service"))
+        wanted.append((facts.profile_path, smf_manifest.profile(), "SMF profile that enables the service"))
     files = []
     for path, data, purpose in wanted:
         before = facts.root.read(path)
-        after = FileState(data, smf.MODE, smf.OWNER, smf.GROUP)
+        after = FileState(data, smf_manifest.MODE, smf_manifest.OWNER, smf_manifest.GROUP)
         if before is not None and path not in created and before.data != data:
             text = "is somebody else's file where ours has to go"
             raise RefusedError(text, where=path, hint=access.aside(facts.root, path))

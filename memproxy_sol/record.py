@@ -21,6 +21,8 @@ from memproxy_sol.root import FileState, Root
 
 STATE_DIRECTORY = "/var/opt/memproxy"
 RECORD_PATH = f"{STATE_DIRECTORY}/installed.json"
+RUN_DIRECTORY = "/var/run/memproxy"
+"""Candidates, a trial that is under way, the lock: what must not survive a reboot."""
 FORMAT = 1
 
 

@@ -45,15 +45,17 @@ class FileState:
 class Root:
     """A tree with its own `/`. `path` is the absolute path of its top on this machine."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, live: bool | None = None) -> None:
+        """`live` says whether the tree is the running system's; only a laboratory says so of another tree than `/`."""
         self.path = os.path.realpath(path)
+        self._live = self.path == "/" if live is None else live
         if not os.path.isdir(self.path):
             raise HostError("no such directory", where=path, hint="name the directory that an image is mounted on")
 
     @property
     def is_live(self) -> bool:
         """True for the running system's own root."""
-        return self.path == "/"
+        return self._live
 
     def host_path(self, path: str) -> str:
         """Where the target's `path` lies on this machine, its *parent's* links resolved inside the tree."""

@@ -14,7 +14,17 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import access, elf_header, entry, exclusion_problems, exclusions, generation, journal, preloads, smf
+from memproxy_sol import (
+    access,
+    elf_header,
+    entry,
+    exclusion_problems,
+    exclusions,
+    generation,
+    journal,
+    preloads,
+    smf_manifest,
+)
 from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.errors import ElfError, HostError, SmfError
@@ -421,7 +431,7 @@ class _Checker:
         if state is None:
             return
         try:
-            program = smf.parse_manifest(state.data, self.facts.manifest_path).program
+            program = smf_manifest.parse_manifest(state.data, self.facts.manifest_path).program
         except SmfError as error:
             self.add("manifest-damaged", WARNING, self.facts.manifest_path, str(error), self.install())
             return

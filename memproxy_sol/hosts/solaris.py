@@ -13,7 +13,7 @@ from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.ld_config import Layout, LdConfig, decode, layout_for
 from memproxy_sol.preloads import loader_verdict
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.smf import manifest_directory, profile_path
+from memproxy_sol.smf_manifest import manifest_directory, profile_path
 
 RELEASES = ("10", "11", "11.4", "illumos")
 """What `--release` takes: the releases that differ in what we write or where."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import memproxy_sol
-from memproxy_sol import smf
+from memproxy_sol import smf_manifest
 from memproxy_sol.errors import SmfError
 from tests.images import Image, furnish
 
@@ -58,8 +58,8 @@ def start(
     program: str, arguments: str = "", shell: str = "/bin/sh", **options: object
 ) -> subprocess.CompletedProcess[str]:
     """The start method as the restarter runs it: token expanded and escaped, its environment and nothing else."""
-    manifest = smf.manifest_with(program)
-    value = smf.parse_manifest(manifest).program
+    manifest = smf_manifest.manifest_with(program)
+    value = smf_manifest.parse_manifest(manifest).program
     assert value is not None
     escaped = "".join("\\" + c if c in ";&()|^<>\n \t\\\"'`" else c for c in value)
     match = re.search(rb'name="start" exec="([^"]*)"', manifest)
@@ -117,7 +117,7 @@ def test_every_program_path_that_is_accepted_passes_the_shell(tmp_path: Path) ->
         for name in (f"a{character}b", f"{character}b"):
             program = f"{tmp_path}/{name}/memproxy-sol"
             try:
-                smf.check_program_path(program)
+                smf_manifest.check_program_path(program)
             except SmfError:
                 continue
             target = Path(program)
@@ -226,7 +226,7 @@ def test_delivered_files(name: str, image: Image) -> None:
     status = (image / name).stat()
     assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o444, 0, 3)
     assert begin - 1 <= status.st_mtime <= time.time() + 1
-    wanted = smf.manifest_with("/usr/local/bin/memproxy-sol") if name == MANIFEST else smf.profile()
+    wanted = smf_manifest.manifest_with("/usr/local/bin/memproxy-sol") if name == MANIFEST else smf_manifest.profile()
     assert (image / name).read_bytes() == wanted
 
 
@@ -264,7 +264,7 @@ def test_where_only_var_is_kept_the_service_waits_for_the_administrator(
         shutil.rmtree(path / "lib/svc")
     image = Image(path, objects, capsys)
     assert image.install() == 0, image.err
-    assert (path / "var/svc/manifest/site/memproxy.xml").read_bytes() == smf.manifest_with(
+    assert (path / "var/svc/manifest/site/memproxy.xml").read_bytes() == smf_manifest.manifest_with(
         "/usr/local/bin/memproxy-sol"
     )
     assert not (path / MANIFEST).exists()

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from memproxy_sol import resources, smf
+from memproxy_sol import resources, smf_manifest
 from memproxy_sol.errors import SmfError
 
 DTD = Path(__file__).parent.parent / "data" / "smf" / "service_bundle.dtd.1"
@@ -149,7 +149,7 @@ def _property_faults(service: ElementTree.Element) -> Iterator[str]:
         yield "own properties"
     for value in own[0].findall("propval[@name='program']"):
         try:
-            smf.check_program_path(str(value.get("value")))
+            smf_manifest.check_program_path(str(value.get("value")))
         except SmfError:
             yield "program path"
     if [e.get("value") for e in service.findall("stability")] != ["Evolving"]:
@@ -205,7 +205,7 @@ def test_the_shipped_manifest_keeps_every_rule() -> None:
 
 
 def test_the_manifest_with_another_program_breaks_only_the_rule_of_its_default() -> None:
-    assert faults(smf.manifest_with("/opt/a b/memproxy-sol").decode()) == {"own properties"}
+    assert faults(smf_manifest.manifest_with("/opt/a b/memproxy-sol").decode()) == {"own properties"}
 
 
 CONTEXT = re.search(r"    <method_context.*?</method_context>\n", SHIPPED, re.DOTALL)

@@ -1,4 +1,4 @@
-"""smf.py: reading hostile and recorded manifests, setting the program, profiles, and places by release."""
+"""smf_manifest.py: reading hostile and recorded manifests, setting the program, profiles, and places by release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memproxy_sol import resources, smf
+from memproxy_sol import resources, smf_manifest
 from memproxy_sol.errors import SmfError
 from memproxy_sol.root import Root
 
@@ -40,7 +40,7 @@ def dtd_valid(data: bytes, tmp_path: Path, dtd: Path = DTD) -> bool:
 
 
 def test_manifest_with_the_default_program_is_the_shipped_file() -> None:
-    assert smf.manifest_with(DEFAULT_PROGRAM) == SHIPPED
+    assert smf_manifest.manifest_with(DEFAULT_PROGRAM) == SHIPPED
 
 
 PROGRAMS = [
@@ -56,8 +56,8 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_only_the_value_of_the_program_changes(program: str, tmp_path: Path) -> None:
-    data = smf.manifest_with(program)
-    assert smf.parse_manifest(data) == smf.Manifest(smf.FMRI, enabled=False, program=program)
+    data = smf_manifest.manifest_with(program)
+    assert smf_manifest.parse_manifest(data) == smf_manifest.Manifest(smf_manifest.FMRI, enabled=False, program=program)
     assert dtd_valid(data, tmp_path)
     before, after = (text.splitlines() for text in (SHIPPED.decode(), data.decode()))
     assert len(before) == len(after)
@@ -84,14 +84,14 @@ def test_only_the_value_of_the_program_changes(program: str, tmp_path: Path) -> 
 )
 def test_a_program_that_the_shell_would_misread_is_refused(program: str) -> None:
     with pytest.raises(SmfError, match="cannot be the program of the service"):
-        smf.check_program_path(program)
+        smf_manifest.check_program_path(program)
     with pytest.raises(SmfError):
-        smf.manifest_with(program)
+        smf_manifest.manifest_with(program)
 
 
 def test_a_refused_program_is_named_without_what_a_terminal_obeys() -> None:
     with pytest.raises(SmfError) as caught:
-        smf.check_program_path("/opt/\x1b[31m\udcff")
+        smf_manifest.check_program_path("/opt/\x1b[31m\udcff")
     assert str(caught.value).isprintable()
     assert "svc.startd does not protect [" in str(caught.value)
 
@@ -101,10 +101,10 @@ def test_a_shipped_manifest_without_a_place_for_the_program(tmp_path: Path, monk
     shipped.write_bytes(SHIPPED.replace(b'name="program" type="astring" value', b'name="other" type="astring" value'))
     monkeypatch.setattr(resources, "smf_manifest", lambda: shipped)
     with pytest.raises(SmfError, match="no place for the program"):
-        smf.manifest_with(DEFAULT_PROGRAM)
+        smf_manifest.manifest_with(DEFAULT_PROGRAM)
     shipped.unlink()
     with pytest.raises(SmfError, match="No such file"):
-        smf.manifest_with(DEFAULT_PROGRAM)
+        smf_manifest.manifest_with(DEFAULT_PROGRAM)
 
 
 def test_a_dtd_without_patterns_gets_a_manifest_without_them(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_dtd_without_patterns_gets_a_manifest_without_them(tmp_path: Path) -> 
     old.write_text((text[:start] + text[end:]).replace("documentation?, pg_pattern*", "documentation?"))
     dtd = old.read_bytes().replace(b"pg_pattern", b"--")
     assert not dtd_valid(SHIPPED, tmp_path, old)
-    plain = smf.manifest_with(DEFAULT_PROGRAM, dtd)
+    plain = smf_manifest.manifest_with(DEFAULT_PROGRAM, dtd)
     assert dtd_valid(plain, tmp_path, old)
     assert dtd_valid(plain, tmp_path)
-    assert smf.manifest_with(DEFAULT_PROGRAM, DTD.read_bytes()) == SHIPPED
+    assert smf_manifest.manifest_with(DEFAULT_PROGRAM, DTD.read_bytes()) == SHIPPED
     kept = [line for line in SHIPPED.decode().splitlines() if line in plain.decode().splitlines()]
     assert "\n".join(kept).count("<manpage ") == 3
 
@@ -127,7 +127,7 @@ def test_a_dtd_without_patterns_gets_a_manifest_without_them(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_profile(enabled: bool, tmp_path: Path) -> None:
-    data = smf.profile(enabled)
+    data = smf_manifest.profile(enabled)
     assert dtd_valid(data, tmp_path)
     bundle = ElementTree.fromstring(data)
     assert (bundle.tag, bundle.get("type")) == ("service_bundle", "profile")
@@ -139,18 +139,18 @@ def test_profile(enabled: bool, tmp_path: Path) -> None:
 
 
 def test_profile_names_the_service_of_the_manifest() -> None:
-    service = ElementTree.fromstring(smf.profile()).find("service")
+    service = ElementTree.fromstring(smf_manifest.profile()).find("service")
     assert service is not None
     manifest = ElementTree.fromstring(SHIPPED).find("service")
     assert manifest is not None
     assert service.attrib == manifest.attrib
-    assert f"svc:/{service.get('name')}" == smf.SERVICE
-    assert f"{smf.SERVICE}:default" == smf.FMRI
+    assert f"svc:/{service.get('name')}" == smf_manifest.SERVICE
+    assert f"{smf_manifest.SERVICE}:default" == smf_manifest.FMRI
 
 
 def test_profile_is_not_taken_for_a_manifest() -> None:
     with pytest.raises(SmfError, match="is not a manifest"):
-        smf.parse_manifest(smf.profile())
+        smf_manifest.parse_manifest(smf_manifest.profile())
 
 
 # --- reading
@@ -161,10 +161,11 @@ def test_recorded_manifests_are_taken_and_refused_as_svccfg_did(name: str) -> No
     record = RECORDED[name]
     data = record["text"].encode()
     if record["exit"] == 0:
-        assert smf.parse_manifest(data) == smf.Manifest(smf.FMRI, enabled=False, program=None)
+        expected = smf_manifest.Manifest(smf_manifest.FMRI, enabled=False, program=None)
+        assert smf_manifest.parse_manifest(data) == expected
     else:
         with pytest.raises(SmfError):
-            smf.parse_manifest(data)
+            smf_manifest.parse_manifest(data)
 
 
 def test_recordings_hold_both_verdicts() -> None:
@@ -187,7 +188,7 @@ def test_xmllint_with_the_dtd_judges_as_svccfg_does(name: str, tmp_path: Path) -
 
 
 BOMB = (
-    '<?xml version="1.0"?>\n<!DOCTYPE service_bundle SYSTEM "' + smf.DTD_PATH + '" [\n <!ENTITY a0 "ha">\n'
+    '<?xml version="1.0"?>\n<!DOCTYPE service_bundle SYSTEM "' + smf_manifest.DTD_PATH + '" [\n <!ENTITY a0 "ha">\n'
     + "".join(f' <!ENTITY a{n} "&a{n - 1};&a{n - 1};">\n' for n in range(1, 40))
     + ']>\n<service_bundle type="manifest" name="&a39;"/>\n'
 )  # fmt: skip
@@ -216,7 +217,7 @@ HOSTILE = {
         in_shipped("<service ", "<a>" * 40 + "</a>" * 40 + "<service "),
         "nested more than 32 deep",
     ),
-    "too large": (SHIPPED + b" " * smf.SIZE_LIMIT, "bytes"),
+    "too large": (SHIPPED + b" " * smf_manifest.SIZE_LIMIT, "bytes"),
     "empty": (b"", "not well-formed"),
     "not XML": (b"\x7fELF\x01\x01", "not well-formed"),
     "not UTF-8": (in_shipped("proxy ver", "proxy \xff ver").decode().encode("latin-1"), "not UTF-8"),
@@ -238,18 +239,18 @@ HOSTILE = {
 def test_hostile_manifests_are_refused(case: str) -> None:
     data, why = HOSTILE[case]
     with pytest.raises(SmfError, match=why) as caught:
-        smf.parse_manifest(data, "/lib/svc/manifest/site/memproxy.xml")
+        smf_manifest.parse_manifest(data, "/lib/svc/manifest/site/memproxy.xml")
     assert str(caught.value).startswith("/lib/svc/manifest/site/memproxy.xml: ")
 
 
 def test_an_ampersand_in_a_comment_is_no_entity() -> None:
-    assert smf.parse_manifest(in_shipped("<service ", "<!-- a & b &c; --><service ")).fmri == smf.FMRI
+    assert smf_manifest.parse_manifest(in_shipped("<service ", "<!-- a & b &c; --><service ")).fmri == smf_manifest.FMRI
 
 
 def test_an_instance_of_its_own_is_read_too() -> None:
     data = in_shipped('<create_default_instance enabled="false"/>', "")
     data = data.replace(b"<stability", b'<instance name="other" enabled="true"/><stability')
-    assert smf.parse_manifest(data) == smf.Manifest(
+    assert smf_manifest.parse_manifest(data) == smf_manifest.Manifest(
         "svc:/site/memproxy:other", enabled=True, program="/usr/local/bin/memproxy-sol"
     )
 
@@ -260,7 +261,7 @@ def test_an_instance_of_its_own_is_read_too() -> None:
 def test_a_damaged_manifest_never_gives_a_traceback(start: int, length: int, insertion: bytes) -> None:
     data = SHIPPED[:start] + insertion + SHIPPED[start + length :]
     try:
-        manifest = smf.parse_manifest(data)
+        manifest = smf_manifest.parse_manifest(data)
     except SmfError:
         return
     assert manifest.fmri.startswith("svc:/")
@@ -298,18 +299,18 @@ def tree(tmp_path: Path, present: list[str]) -> Root:
 def test_place_of_the_manifest(
     release: str, distribution: str, present: list[str], directory: str, tmp_path: Path
 ) -> None:
-    assert smf.manifest_directory(tree(tmp_path, present), release, distribution) == directory
+    assert smf_manifest.manifest_directory(tree(tmp_path, present), release, distribution) == directory
 
 
 def test_a_link_in_an_image_does_not_lead_to_this_machine(tmp_path: Path) -> None:
     image = tree(tmp_path / "image", ["/lib/svc"])
     outside = tree(tmp_path / "outside", ["/site"])
     (tmp_path / "image/lib/svc/manifest").symlink_to(outside.path)
-    assert smf.manifest_directory(image, "10") == VAR
+    assert smf_manifest.manifest_directory(image, "10") == VAR
 
 
 def test_place_of_the_profile() -> None:
-    assert smf.profile_path("illumos") == "/etc/svc/profile/site/memproxy.xml"
-    assert smf.profile_path("11.4", "Oracle Solaris 11.4 X86") == "/etc/svc/profile/site/memproxy.xml"
-    assert smf.profile_path("10") is None
-    assert smf.profile_path("illumos", "SmartOS 20210101T000000Z x86_64") is None
+    assert smf_manifest.profile_path("illumos") == "/etc/svc/profile/site/memproxy.xml"
+    assert smf_manifest.profile_path("11.4", "Oracle Solaris 11.4 X86") == "/etc/svc/profile/site/memproxy.xml"
+    assert smf_manifest.profile_path("10") is None
+    assert smf_manifest.profile_path("illumos", "SmartOS 20210101T000000Z x86_64") is None
