@@ -36,7 +36,10 @@ def put(root: Root, path: str, state: FileState | None) -> None:
 
 
 def write_new(host: str, state: FileState) -> None:
-    """Make the file `host` (a path of this machine), which must not exist, and read it back; OSError on failure."""
+    """Make the file `host` (a path of this machine), which must not exist, and read it back; OSError on failure.
+
+    The times of `state` are set as well as the file system can hold them.
+    """
     descriptor = os.open(host, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, state.data)
@@ -47,6 +50,12 @@ def write_new(host: str, state: FileState) -> None:
         os.fsync(descriptor)
         if _read_all(descriptor) != state.data:
             raise OSError(5, "what was written reads back differently", host)
+        if state.mtime_ns is not None:
+            # Reading it back was an access. A file system that has no such time is no reason not to put a file back.
+            times = (state.atime_ns if state.atime_ns is not None else state.mtime_ns, state.mtime_ns)
+            with contextlib.suppress(OSError, OverflowError, ValueError):
+                os.utime(descriptor if os.utime in os.supports_fd else host, ns=times)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

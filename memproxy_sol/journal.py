@@ -24,7 +24,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,6 @@ from memproxy_sol.errors import ChangeError, HostError
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
 from memproxy_sol.root import FileState, Root
 from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - every host we configure has it
-    fcntl = None  # type: ignore[assignment]
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
@@ -72,26 +67,6 @@ class Change:
     """Whether the journal and the directories go when the change is complete (uninstall --purge)."""
     cleanup: tuple[str, ...]
     """Directories that we made once, to be removed when empty, deepest first."""
-
-
-@contextlib.contextmanager
-def locked(root: Root) -> Iterator[None]:
-    """Keep a second memproxy-sol from changing the same tree; HostError if one is at work.
-
-    The lock is on the tree's top directory itself, so it leaves nothing behind and dies with the process.
-    """
-    descriptor = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HostError(
-                    "another memproxy-sol is changing it", where=root.path, hint="wait for it to end and try again"
-                ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def history(root: Root) -> tuple[Change, ...]:

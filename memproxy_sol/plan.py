@@ -259,9 +259,9 @@ def _without_ours(facts: SolarisFacts, file: ConfigFile, known: AbiRecord | None
             return stripped, known.original
         # Others changed the file since: what they have now is what has to be there after us.
         empty = replace(stripped, environment=stripped.environment or None) == new(facts.layout(abi), facts.identified)
-        return stripped, None if empty else replace(file.state, data=encode(stripped))
+        return stripped, None if empty else file.state.with_data(encode(stripped))
     if stripped != file.config:
-        return stripped, replace(file.state, data=encode(stripped))
+        return stripped, file.state.with_data(encode(stripped))
     return stripped, file.state
 
 

@@ -1,7 +1,7 @@
 """Record: what is installed on a host, and what was there before; verify, upgrade and uninstall go by it.
 
 It is one JSON object in STATE_DIRECTORY/installed.json, checksummed, replaced atomically like every other file
-of a change, and holds no time: installing the same again leaves the same bytes.
+of a change, and holds no time but that of others' files: installing the same again leaves the same bytes.
 Standard library only: the boot-time verification imports this module.
 """
 
@@ -118,11 +118,13 @@ def read(root: Root) -> Record | None:
 
 
 def file_to_json(state: FileState | None) -> dict[str, Any] | None:
-    """A file's state as JSON, its content in base64."""
+    """A file's state as JSON, its content in base64, its times in nanoseconds where they are known."""
     if state is None:
         return None
     data = base64.b64encode(state.data).decode("ascii")
-    return {"data": data, "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
+    value = {"data": data, "mode": oct(state.mode), "uid": state.uid, "gid": state.gid}
+    times = {"mtime_ns": state.mtime_ns, "atime_ns": state.atime_ns}
+    return {**value, **{name: time for name, time in times.items() if time is not None}}
 
 
 def file_from_json(value: dict[str, Any] | None) -> FileState | None:
@@ -133,7 +135,10 @@ def file_from_json(value: dict[str, Any] | None) -> FileState | None:
         data = base64.b64decode(value["data"], validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from error
-    state = FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]))
+    times = [value.get(name) for name in ("mtime_ns", "atime_ns")]
+    if any(time is not None and (type(time) is not int or abs(time) >= 2**63) for time in times):
+        raise ValueError("an impossible time")
+    state = FileState(data, int(value["mode"], 8), int(value["uid"]), int(value["gid"]), *times)
     if not (0 <= state.mode <= 0o7777 and 0 <= state.uid < 2**32 and 0 <= state.gid < 2**32):
         raise ValueError("an impossible mode or owner")
     return state

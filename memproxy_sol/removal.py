@@ -121,7 +121,7 @@ def _restore(
         return ConfigChange(abi, file.config, former), [ReplaceFile(path, file.state, original, purpose)], []
     text = "was changed by somebody else since install, so only what is ours is taken out of it"
     finding = Finding("config-changed", NOTE, path, text, "look at the plan's difference")
-    state = replace(file.state, data=encode(stripped))
+    state = file.state.with_data(encode(stripped))
     return ConfigChange(abi, file.config, stripped), [ReplaceFile(path, file.state, state, purpose)], [finding]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from memproxy_sol.errors import HostError
 
@@ -40,6 +40,14 @@ class FileState:
     """Permission bits, 0 to 0o7777."""
     uid: int
     gid: int
+    mtime_ns: int | None = field(default=None, compare=False)
+    """Time of modification in nanoseconds since 1970; None is that of the writing."""
+    atime_ns: int | None = field(default=None, compare=False)
+    """Time of the last access before we read it."""
+
+    def with_data(self, data: bytes) -> FileState:
+        """Another content for the same owner, with the same mode, and new times."""
+        return replace(self, data=data, mtime_ns=None, atime_ns=None)
 
 
 class Root:
@@ -167,7 +175,8 @@ class Root:
             raise HostError(error.strerror or str(error), where=path) from error
         finally:
             os.close(descriptor)
-        return FileState(data, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        mode = stat.S_IMODE(status.st_mode)
+        return FileState(data, mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_atime_ns)
 
     def names(self, path: str) -> tuple[str, ...]:
         """The sorted names in the directory that `path` leads to; empty where there is none."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, journal, report
+from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, lock, report
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError, printable
 from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate, reported
@@ -283,7 +283,7 @@ class _changing:
 
     def __init__(self, root: Root, path: str) -> None:
         self._path = path
-        self._lock = journal.locked(root)
+        self._lock = lock.locked(root)
 
     def __enter__(self) -> None:
         self._lock.__enter__()

@@ -12,7 +12,8 @@ from memproxy_sol import verify as verification
 from memproxy_sol.change import Refusal, Target, Wishes
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, PolicyError, UsageError
-from memproxy_sol.journal import locked, unfinished
+from memproxy_sol.journal import unfinished
+from memproxy_sol.lock import locked
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import check
 from memproxy_sol.root import Root

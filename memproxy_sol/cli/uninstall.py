@@ -10,7 +10,7 @@ from memproxy_sol import change, report
 from memproxy_sol.change import Target
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK
-from memproxy_sol.journal import locked
+from memproxy_sol.lock import locked
 
 
 class Uninstall(TargetCommand):

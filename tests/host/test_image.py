@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memproxy_sol import abi, files, journal, preloads
+from memproxy_sol import abi, files, journal, lock, preloads
 from memproxy_sol.ld_config import LdConfig, Variable, decode, encode, layout_for, new
 from tests.images import CONFIG, Image
 
@@ -69,6 +69,28 @@ def test_purge_leaves_the_image_as_it_was(image: Image) -> None:
     assert image.install() == 0
     assert image.snapshot() != before
     assert image.run("uninstall", "--purge") == 0
+    assert image.snapshot() == before
+
+
+def times(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_atime_ns
+
+
+def test_uninstall_puts_owner_mode_and_times_back(image: Image) -> None:
+    former = {bits: image.write(CONFIG[bits], made(bits, library_path=("/lib", "/opt/lib"))) for bits in (32, 64)}
+    for path in former.values():
+        os.chown(path, 0, 3)
+        path.chmod(0o744)
+    before = image.snapshot()
+    for path in former.values():
+        os.utime(path, ns=(1_500_000_000_000_000_007, 1_400_000_000_000_000_003))
+    assert image.install() == 0, image.err
+    assert all(times(path)[0] > 1_500_000_000_000_000_007 for path in former.values()), "what is new has a new time"
+    assert image.install(allocator="libother.so") == 0
+    assert image.run("uninstall", "--purge") == 0
+    for path in former.values():
+        assert times(path) == (1_400_000_000_000_000_003, 1_500_000_000_000_000_007)
     assert image.snapshot() == before
 
 
@@ -480,9 +502,9 @@ def test_a_failing_step_takes_everything_back_at_once(
 def test_a_second_change_at_the_same_time_is_refused(image: Image) -> None:
     from memproxy_sol.root import Root
 
-    with journal.locked(Root(str(image.path))):
+    with lock.locked(Root(str(image.path))):
         assert image.install() == 1
-        assert "another memproxy-sol" in image.err
+        assert f"another memproxy-sol (process {os.getpid()}) is changing it" in image.err
 
 
 def test_a_live_host_is_refused_by_this_version(image: Image) -> None:

@@ -76,9 +76,8 @@ def test_no_plain_name_of_an_allocator_is_left_out(bits: int, allocator: str) ->
         r"mi_|je_|tc_|TCMalloc|MallocExtension|MallocHook|_Z\d|_Z[NTKS]|[a-z]+allocx$|mallctl|malloc_stats_print"
         r"|scalable_|__TBB_malloc|MallocInitializeITT|__(start|stop)_"
         # Scudo's, of Android: they neither give blocks nor take them.
-        r"|malloc_(iterate|enable|disable|disable_memory_tagging|set_[a-z_]+)$"
+        r"|malloc_(iterate|enable|disable|disable_memory_tagging|set_[a-z_]+)$" + (r"|_Zd[la]Pvm" if bits == 32 else "")
         # A mistake of mimalloc's 32-bit build: the mangled names of 64-bit.
-        + (r"|_Zd[la]Pvm" if bits == 32 else "")
     )
     assert {function for function in related if not private.match(function)} <= exported_names(bits)
 

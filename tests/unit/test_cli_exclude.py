@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from memproxy_sol import exclusions, journal
+from memproxy_sol import exclusions, lock
 from memproxy_sol.cli import main
 from memproxy_sol.root import Root
 
@@ -247,9 +247,9 @@ def test_where_there_is_no_directory_for_the_list(image: Path, run: Run) -> None
 
 
 def test_a_second_command_waits_its_turn(image: Path, run: Run) -> None:
-    with journal.locked(Root(str(image))):
+    with lock.locked(Root(str(image))):
         error = run("exclude", "add", "x", status=1)
-    assert "another memproxy-sol is changing it" in error
+    assert f"another memproxy-sol (process {os.getpid()}) is changing it; wait for it to end" in error
     assert not conf(image).exists()
 
 

@@ -74,3 +74,22 @@ def test_a_newer_format_is_told() -> None:
 def test_nothing_but_a_generation_is_taken_for_one(place: str) -> None:
     with pytest.raises(HostError, match=r"is no place for a generation|is not a"):
         record.decode(record.encode(Record(machine="x86", generations={place: {}})))
+
+
+def test_times_of_the_former_file_are_kept_and_need_not_be_there() -> None:
+    state = FileState(b"x", 0o644, 0, 3, 1_600_000_000_123_456_789, -5)
+    value = record.file_to_json(state)
+    assert value is not None
+    read = record.file_from_json(value)
+    assert read is not None
+    assert (read.mtime_ns, read.atime_ns) == (1_600_000_000_123_456_789, -5)
+    assert read == FileState(b"x", 0o644, 0, 3), "times decide nothing"
+    old = record.file_from_json({name: value[name] for name in ("data", "mode", "uid", "gid")})
+    assert old is not None
+    assert (old.mtime_ns, old.atime_ns) == (None, None)
+
+
+@pytest.mark.parametrize("time", ["1", 1.5, True, 2**63, -(2**63), [1]])
+def test_an_impossible_time_is_told(time: object) -> None:
+    with pytest.raises(ValueError, match="an impossible time"):
+        record.file_from_json({"data": "", "mode": "0o644", "uid": 0, "gid": 0, "mtime_ns": time})
