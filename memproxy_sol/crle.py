@@ -1,21 +1,26 @@
-"""The crle command: its display read back, its arguments for a value, and what it makes of arguments.
+"""The crle command: what to type for a value, what crle makes of what is typed, and crle itself made to write.
 
-All of it is pure: text and values in, values out. `parse_display` reads what crle prints, `command_line` says what
-to type for a value, and `create` and `update` foretell the value of the file that crle writes, its oddities
-included, so that a plan can be compared with the file before it is used. The three directions are one file because
-each is held to the others: what is displayed parses, and what is typed makes the value.
+`command_line` says what to type for a value, `create` and `update` foretell the value of the file that crle writes,
+its oddities included; they are pure, and held to each other: what is typed makes the value. `Crle` runs the command:
+it believes neither its exit status nor its words, but the file that it wrote. crle_display.py reads what it shows.
 
-Sources: reference "crle", sections 2 (options), 4 (display) and 6 (other releases); crle(1).
+Sources: reference "crle", sections 2 (options) and 6 (other releases); crle(1).
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from memproxy_sol.abi import ABIS
-from memproxy_sol.errors import CrleError
+from memproxy_sol import crle_display
+from memproxy_sol.abi import ABIS, Abi
+from memproxy_sol.commands import Ran, Shell
+from memproxy_sol.crle_display import Display
+from memproxy_sol.errors import CrleError, CrleOptionsError, LdConfigError, printable
+from memproxy_sol.ld_config import decode, encode
 from memproxy_sol.ld_config_value import (
     BITS_64,
     IGNORE,
@@ -26,288 +31,15 @@ from memproxy_sol.ld_config_value import (
     LdConfig,
     Path,
     Variable,
-    machine_number,
     new,
+    to_bytes,
 )
 from memproxy_sol.preloads import with_split_lib
+from memproxy_sol.record import RUN_DIRECTORY
+from memproxy_sol.root import Root
 
 FROM_FILE = 0x1000
 """Variable flag: the entry came from an older file."""
-
-DUMP_FLAGS = {
-    "RTLD_REL_ALL": 0xFFF,
-    "RTLD_REL_RELATIVE": 0x1,
-    "RTLD_REL_EXEC": 0x2,
-    "RTLD_REL_DEPENDS": 0x4,
-    "RTLD_REL_PRELOAD": 0x8,
-    "RTLD_REL_SELF": 0x10,
-    "RTLD_REL_WEAK": 0x20,
-    "RTLD_MEMORY": 0x1000,
-    "RTLD_STRIP": 0x2000,
-    "RTLD_NOHEAP": 0x4000,
-    "RTLD_CONFSET": 0x10000,
-    "RTLD_CONFGEN": 0x10000,
-}
-"""Names of the dldump flags (reference "crle", section 2.2)."""
-
-
-# The display
-
-
-@dataclass(frozen=True)
-class ListedDirectory:
-    """One `Directory:` block of the object cache."""
-
-    name: str
-    exists: bool = True
-    members: tuple[tuple[str, str | None], ...] = ()
-    """Simple names of the objects in it, each with its alternative or None."""
-
-
-@dataclass(frozen=True)
-class Display:
-    """What crle says of a file. None stands for `(system default)`, () for an empty text."""
-
-    file: str
-    version: int | None
-    """None if the default file does not exist, so that all of it is the built-in default."""
-    layout: Layout | None = None
-    """None if there is no Platform line: a file without identification block, or Solaris 10."""
-    dlflags: int = 0
-    library_path: Path | None = None
-    trusted_directories: Path | None = None
-    aout_library_path: Path | None = None
-    aout_trusted_directories: Path | None = None
-    environment: tuple[Variable, ...] | None = None
-    """Their flags are either replaceable or permanent: crle does not show more."""
-    reservation: tuple[int, int] | None = None
-    filters: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
-    """Name, filtee string, filtees."""
-    directories: tuple[ListedDirectory, ...] = ()
-
-
-def shown(config: LdConfig, file: str) -> Display:
-    """The display that crle gives of a file with this value, under this name."""
-    environment = None
-    if config.environment is not None:
-        environment = tuple(Variable(v.text, PERMANENT if v.permanent else 1) for v in config.environment)
-    directories = []
-    cache = config.objects
-    for listed in cache.directories if cache is not None else ():
-        assert cache is not None
-        entry = cache.objects[listed.object - 1]
-        exists = entry.flags & 0x14 != 0x4  # non-existent, and no alternative exists either
-        members = tuple(
-            (member.name, member.alternative if member.flags & 0x10 else None)
-            for member in (cache.objects[index - 1] for index in listed.files)
-            if "/" not in member.name
-        )
-        if members or not exists:
-            directories.append(ListedDirectory(entry.name, exists, members if exists else ()))
-    return Display(
-        file=file,
-        version=config.version,
-        layout=config.layout if config.identified else None,
-        dlflags=config.dlflags,
-        library_path=config.library_path,
-        trusted_directories=config.trusted_directories,
-        aout_library_path=config.aout_library_path,
-        aout_trusted_directories=config.aout_trusted_directories,
-        environment=environment,
-        reservation=config.reservation,
-        filters=tuple((f.name, f.filtees, f.resolved) for f in config.filters or ()),
-        directories=tuple(directories),
-    )
-
-
-_LIMITED = re.compile(r".*: version \[-?\d+\] of configuration file provides limited update .*")
-_ABSENT = re.compile(r"Default configuration file \((.*)\) not found")
-_HEAD = re.compile(r"Configuration file \[(?:version )?(-?\d+)\]: (.*)")
-_FIELD = re.compile(r"[ \t]+(Platform|Default Library Path|Trusted Directories)(?: \((ELF|AOUT)\))?:(.*)", re.DOTALL)
-_PLATFORM = re.compile(r"(32|64)-bit (LSB|MSB) (\S+)")
-_VARIABLE = re.compile(r"  (.*)  \((replaceable|permanent)\)", re.DOTALL)
-_DIRECTORY = re.compile(r"Directory: (.*?)(\t\(non-existent\))?", re.DOTALL)
-_MEMBER = re.compile(r"  (.*?)(?:\t\(alternate: (.*)\))?", re.DOTALL)
-_RESERVATION = re.compile(r"Memory Reservation:[ \t]+([0-9a-f]+) - ([0-9a-f]+) \([0-9a-f]+ bytes\)")
-_FILTER = re.compile(r"  (.*?)  -  (.*):", re.DOTALL)
-_FILTEE = re.compile(r"    (.*)  \(filtee\)", re.DOTALL)
-_DEFAULT = "(system default)"
-
-
-class _Lines:
-    """The lines of a display and the place in them."""
-
-    def __init__(self, text: str) -> None:
-        self.lines = text.split("\n")
-        self.at = 0
-
-    @property
-    def line(self) -> str | None:
-        return self.lines[self.at] if self.at < len(self.lines) else None
-
-    def error(self, wanted: str) -> CrleError:
-        found = "the end" if self.line is None else repr(self.line if len(self.line) < 80 else self.line[:77] + "...")
-        return CrleError(f"line {self.at + 1} of its display is {found}, not {wanted}", where="crle")
-
-    def expect(self, pattern: re.Pattern[str], wanted: str) -> re.Match[str]:
-        match = pattern.fullmatch(self.line) if self.line is not None else None
-        if match is None:
-            raise self.error(wanted)
-        self.at += 1
-        return match
-
-    def blank(self) -> None:
-        if self.line != "":
-            raise self.error("empty")
-        self.at += 1
-
-    def block(self) -> Iterable[str]:
-        """The lines up to the next empty one."""
-        while self.line:
-            yield self.line
-            self.at += 1
-
-
-def parse_display(text: str) -> Display:
-    """What crle printed on standard output when it was asked to show a file, plainly or with -v.
-
-    Takes the variations of other releases (reference "crle", section 6): any version number, with or without the
-    word, with or without `(ELF)`, tabs or blanks. Raises CrleError, with the number of the line, for anything else,
-    a display that is cut off included. A value that contains a line feed cannot be told from two; read the file
-    itself (`ld_config.decode`) where that matters.
-    """
-    lines = _Lines(text)
-    if lines.line is not None and _LIMITED.fullmatch(lines.line):
-        lines.at += 1
-    lines.blank()
-    absent = _ABSENT.fullmatch(lines.line or "")
-    if absent:
-        lines.at += 1
-        display = Display(absent.group(1), None)
-    else:
-        head = lines.expect(_HEAD, "`Configuration file [version N]: NAME`")
-        file, dlflags = _split_flags(head.group(2), lines)
-        display = Display(file, int(head.group(1)) & 0xFFFFFFFF, dlflags=dlflags)
-    display = _parse_fields(lines, display)
-    if display.version is None:
-        if lines.lines[lines.at :] != [""]:
-            raise lines.error("the end")
-        return display
-    return _parse_blocks(lines, display)
-
-
-def _split_flags(rest: str, lines: _Lines) -> tuple[str, int]:
-    """Name and dldump flags; the line ends in two blanks and then the flags in brackets or nothing."""
-    name, gap, names = rest.rpartition("  ")
-    if not gap:
-        return rest, 0
-    if not names:
-        return name, 0
-    match = re.fullmatch(r"\[ (.*) \]", names)
-    if match is None:
-        return rest, 0
-    value = 0
-    for word in re.split(r"[ \t|]+", match.group(1)):
-        try:
-            value |= DUMP_FLAGS[word] if word in DUMP_FLAGS else int(word, 16)
-        except ValueError:
-            lines.at -= 1
-            raise lines.error("one with known dldump flags") from None
-    return name, value
-
-
-def _parse_fields(lines: _Lines, display: Display) -> Display:
-    names = {"Default Library Path": "library_path", "Trusted Directories": "trusted_directories"}
-    found: dict[str, object] = {}
-    while lines.line:
-        match = _FIELD.fullmatch(lines.line)
-        if match is None:
-            raise lines.error("`Platform:`, `Default Library Path (ELF):` or `Trusted Directories (ELF):`")
-        title, kind, value = match.groups()
-        value = value.lstrip("\t") if value.startswith("\t") else value.lstrip(" \t")
-        if title == "Platform":
-            key = "layout"
-            platform = _PLATFORM.fullmatch(value.rstrip())
-            if platform is None:
-                raise lines.error("a platform such as `64-bit LSB AMD64`")
-            try:
-                number = machine_number(platform.group(3))
-            except ValueError:
-                raise lines.error("one with a known machine") from None
-            order = "little" if platform.group(2) == "LSB" else "big"
-            found_value: object = Layout(int(platform.group(1)), order, number)
-        else:
-            key = names[title] if kind != "AOUT" else f"aout_{names[title]}"
-            default = value.rstrip().endswith(_DEFAULT)
-            found_value = None if default else tuple(value.split(":")) if value else ()
-        if key in found:
-            raise lines.error("one that was not there before")
-        found[key] = found_value
-        lines.at += 1
-    for title, name in names.items():
-        if name not in found and not (display.version is None and f"aout_{name}" in found):
-            raise lines.error(f"`{title} (ELF):`")
-    return replace(display, **found)  # type: ignore[arg-type]
-
-
-def _parse_blocks(lines: _Lines, display: Display) -> Display:
-    """What follows the paths: blocks with an empty line in front, the last of them the command line."""
-    assert display.version is not None
-    environment: list[Variable] | None = None
-    directories: list[ListedDirectory] = []
-    filters: list[tuple[str, str, tuple[str, ...]]] = []
-    while True:
-        lines.blank()
-        if lines.at == len(lines.lines) - 1 and display.version <= 1:
-            break  # files of version 0 and 1 have no command line part
-        if lines.line == "Environment Variables:" and environment is None:
-            lines.at += 1
-            environment = []
-            while lines.line:
-                text, kind = lines.expect(_VARIABLE, "a variable with `(replaceable)` or `(permanent)`").groups()
-                environment.append(Variable(text, PERMANENT if kind == "permanent" else 1))
-        elif lines.line == "Filters:":
-            lines.at += 1
-            while lines.line:
-                name, string = lines.expect(_FILTER, "a filter and its filtees").groups()
-                resolved = []
-                while lines.line and _FILTEE.fullmatch(lines.line):
-                    resolved.append(lines.expect(_FILTEE, "a filtee").group(1))
-                filters.append((name, string, tuple(resolved)))
-        elif lines.line and lines.line.startswith("Memory Reservation:"):
-            begin, end = lines.expect(_RESERVATION, "a memory reservation").groups()
-            display = replace(display, reservation=(int(begin, 16), int(end, 16)))
-        elif lines.line and lines.line.startswith("Directory: "):
-            name, missing = lines.expect(_DIRECTORY, "a directory").groups()
-            members = []
-            while lines.line:
-                member, alternative = lines.expect(_MEMBER, "a member of the directory").groups()
-                if "/" not in member:  # -v shows each member a second time by its full name
-                    members.append((member, alternative))
-            if members or missing:  # -v shows empty ones as well
-                directories.append(ListedDirectory(name, not missing, tuple(members)))
-        elif lines.line == "Command line:":
-            lines.at += 1
-            if not lines.line or not lines.line.startswith("  crle "):
-                raise lines.error("the command that makes the file")
-            for _ in lines.block():
-                pass
-            lines.blank()
-            if lines.line == "Object Entries:":
-                for _ in lines.block():
-                    pass
-                lines.blank()
-            if lines.lines[lines.at :] != [""]:
-                raise lines.error("the end")
-            break
-        else:
-            raise lines.error("`Environment Variables:` or `Command line:`")
-    return replace(
-        display,
-        environment=None if environment is None else tuple(environment),
-        filters=tuple(filters),
-        directories=tuple(directories),
-    )
 
 
 # What crle makes of its options
@@ -454,14 +186,14 @@ def command_line(config: LdConfig, file: str) -> tuple[str, ...]:
     """The arguments of crle, without its own name, that write a file with this value under the name `file`.
 
     What crle decides by itself (identification block, version, noise in the flags of variables) is left to it.
-    Raises CrleError for a value that its options cannot express.
+    Raises CrleOptionsError for a value that its options cannot express.
     """
     options = _options(config)
     made = create(options, config.layout).config
     wanted = _essence(config)
     for name in ("flags", "dlflags", *_ELF, *_AOUT, "environment", "objects", "filters", "reservation"):
         if getattr(made, name) != getattr(wanted, name):
-            raise CrleError(f"crle has no options for this value of {name}", where=file)
+            raise CrleOptionsError(f"crle has no options for this value of {name}", where=file)
     abi = ("-64",) if config.layout.bits == 64 else ()
     return (*abi, "-c", file, *(word for option in options for word in option))
 
@@ -492,3 +224,162 @@ def _options(config: LdConfig) -> tuple[Option, ...]:
     for variable in config.environment or ():
         options.append(("-E" if variable.permanent else "-e", variable.text))
     return tuple(options) or (("-l", ""),)
+
+
+# crle itself
+
+PROGRAM = "/usr/bin/crle"
+MODE = 0o644
+"""What a configuration file must have: not readable by every user is not in force for them (section 5.6)."""
+
+_ARGUMENT_BYTES = 100_000
+"""What is typed at most; Linux takes 128 KiB in one argument, Solaris 1 MiB in all (ARG_MAX of 32-bit programs)."""
+_NEWER = re.compile(r"crle: .*: file version \[-?\d+\] newer than crle\(\) version \[\d+\]\. Displayed .*")
+_COMPARED = ("flags", "dlflags", *_ELF, *_AOUT, "environment", "objects", "filters", "reservation")
+_OLD = ("10",)
+_OTHER_FORMAT = ("11", "11.4")
+"""Releases of which no file has been seen: judged by value, whatever version and identification they write."""
+
+
+class Crle:
+    """The crle of a running system."""
+
+    def __init__(self, shell: Shell, root: Root, release: str = "illumos") -> None:
+        """`root` is the system that `shell` runs commands on; `release` one of `hosts.solaris.RELEASES`."""
+        self.shell = shell
+        self.root = root
+        self.release = release
+
+    @property
+    def present(self) -> bool:
+        """Whether the system has the command."""
+        return self.shell.has(PROGRAM)
+
+    def display(self, abi: Abi, path: str | None = None) -> Display:
+        """What crle shows of a file; None is the default file of `abi`, which need not exist.
+
+        Raises CommandError if crle cannot be run, CrleError if it fails, says something that is not known to be
+        harmless, or shows another file: without -c, its 64-bit twin shows its own default file if the 32-bit one
+        calls itself 64-bit (section 2.7).
+        """
+        named = ("-c", path) if path is not None else ()
+        ran = self.shell.run((PROGRAM, *_flag(abi), *named))
+        if ran.status or any(line and not _NEWER.fullmatch(line) for line in ran.err.split("\n")):
+            raise _failed(ran)
+        display = crle_display.parse_display(ran.out)
+        expected = abi.config_path if path is None else path
+        if display.file != expected:
+            raise CrleError(f"shows {display.file} where {expected} was asked for", where=PROGRAM)
+        return display
+
+    def write(self, abi: Abi, config: LdConfig, path: str) -> bytes:
+        """Make crle write a file with the value of `config` at `path`, and return its bytes.
+
+        `path` must lie in RUN_DIRECTORY, in directories that only root can change; what lies there is replaced.
+        Raises CrleOptionsError where crle's options cannot express the value: nothing was run then. Raises
+        CommandError if crle cannot be run, and CrleError if it fails or the file is not what was asked for; what it
+        wrote is removed then. Exit status 0 is not believed: the file is read, and its value compared.
+        """
+        if config.layout.bits != abi.bits:
+            raise CrleError(f"the value is {config.layout.class_name}, the file {abi.name}", where=path)
+        arguments = self._arguments(config, path)
+        host = self._place(path)
+        try:
+            ran = self.shell.run((PROGRAM, *arguments))
+            if ran.status or ran.err:
+                raise _failed(ran)
+            state = self.root.read(path)
+            if state is None:
+                raise CrleError(f"ended with status 0 without writing {path}", where=PROGRAM)
+            self._judge(abi, config, path, state.data)
+            os.chmod(host, MODE)
+        except BaseException:
+            _discard(host)
+            raise
+        return state.data
+
+    def _arguments(self, config: LdConfig, path: str) -> tuple[str, ...]:
+        arguments = command_line(config, path)
+        if self.release in _OTHER_FORMAT and "-t" in arguments:
+            raise CrleOptionsError("crle of this release has no options for AOUT paths", where=path)
+        size = sum(len(to_bytes(argument)) + 1 for argument in arguments)
+        if size > _ARGUMENT_BYTES:
+            raise CrleOptionsError(f"{size} bytes are more than a command can be given as arguments", where=path)
+        return arguments
+
+    def _place(self, path: str) -> str:
+        """Where `path` lies on this machine, proven to be ours and empty; CrleError otherwise."""
+        top, parent = self.root.resolve(RUN_DIRECTORY), self.root.resolve(os.path.dirname(path))
+        if path.startswith(f"{RUN_DIRECTORY}/") and f"{parent}/".startswith(f"{top}/"):
+            for component in self.root.components(parent):
+                mode, owner = component.status.st_mode, component.status.st_uid
+                if f"{component.path}/".startswith(f"{top}/") and (owner != os.geteuid() or mode & 0o022):
+                    text = "is not a directory that only root can change, so crle is not let into it"
+                    raise CrleError(text, where=component.path, hint="remove it, and try again")
+            host = self.root.host_path(path)
+            if self.root.lstat(parent) is not None:
+                try:
+                    _discard(host)
+                except OSError as error:
+                    raise CrleError(f"cannot be replaced: {error.strerror}", where=path) from error
+                return host
+        text = f"is not in {RUN_DIRECTORY}: crle removes a file before it writes it, so it is never let near a live one"
+        raise CrleError(text, where=path)
+
+    def _judge(self, abi: Abi, config: LdConfig, path: str, data: bytes) -> None:
+        """CrleError unless `data` has the value of `config` and is what the release's ld.so.1 takes."""
+        wanted = create(_options(config), config.layout).config
+        try:
+            found = decode(data, layout=config.layout)
+        except LdConfigError as error:
+            if self.release not in _OTHER_FORMAT:
+                raise CrleError(f"wrote a file that cannot be decoded: {error}", where=PROGRAM) from error
+            self._judge_display(abi, wanted, path)
+            return
+        essence = _essence(found)
+        for name in _COMPARED:
+            _compare(name, getattr(wanted, name), getattr(essence, name))
+        if self.release in _OTHER_FORMAT:
+            return
+        if found.identified != (self.release not in _OLD):
+            state = "with" if found.identified else "without"
+            raise CrleError(f"wrote a file {state} identification block, not as release {self.release}", where=PROGRAM)
+        if found.identified and found.version == VERSION and data != encode(wanted):
+            raise CrleError("wrote a file of the right value in bytes that are not the format's", where=PROGRAM)
+
+    def _judge_display(self, abi: Abi, wanted: LdConfig, path: str) -> None:
+        """The judgement by what crle shows of a file that nobody here can decode."""
+        display, expected = self.display(abi, path), crle_display.shown(wanted, path)
+        for name in (*_ELF, *_AOUT, "environment", "dlflags", "reservation", "filters", "directories"):
+            _compare(name, getattr(expected, name), getattr(display, name))
+        if display.layout is not None and display.layout != wanted.layout:
+            raise CrleError(f"wrote a file for {display.layout}, not for {wanted.layout}", where=PROGRAM)
+
+
+def _flag(abi: Abi) -> tuple[str, ...]:
+    return ("-64",) if abi.bits == 64 else ()
+
+
+def _failed(ran: Ran) -> CrleError:
+    failure = ran.failure()
+    return CrleError(failure.what, where=failure.where)
+
+
+def _compare(name: str, wanted: object, found: object) -> None:
+    if wanted != found:
+        text = f"wrote another {name} than it was told: {_words(found)} instead of {_words(wanted)}"
+        raise CrleError(text, where=PROGRAM, hint="nothing has been changed")
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        value = ":".join(item.text if isinstance(item, Variable) else str(item) for item in value)
+    text = printable(str(value))
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _discard(host: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(host)

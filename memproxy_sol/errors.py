@@ -81,6 +81,10 @@ class CrleError(MemproxyError):
     """The crle command failed, or its display cannot be understood."""
 
 
+class CrleOptionsError(CrleError):
+    """A configuration's value cannot be told to crle; nothing was run."""
+
+
 class SmfError(MemproxyError):
     """An SMF command failed, or an SMF file cannot be understood."""
 

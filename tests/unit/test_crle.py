@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from recordings import LAYOUTS, OBJECT_CACHE, STEPS, Step
 
-from memproxy_sol import crle, ld_config
+from memproxy_sol import crle, crle_display, ld_config
 from memproxy_sol.errors import CrleError, LdConfigError
 from memproxy_sol.ld_config import Layout, LdConfig, Variable, decode, encode, new
 
@@ -36,11 +36,11 @@ def test_the_recordings_hold_enough_of_each_kind() -> None:
 
 @pytest.mark.parametrize("step", DISPLAYED, ids=name)
 def test_display_says_what_the_decoder_says(step: Step) -> None:
-    display = crle.parse_display(step.stdout)
+    display = crle_display.parse_display(step.stdout)
     if step.before is None:
-        assert display == crle.Display(step.file, None, step.layout)
+        assert display == crle_display.Display(step.file, None, step.layout)
     else:
-        assert display == crle.shown(read(step), step.file)
+        assert display == crle_display.shown(read(step), step.file)
 
 
 @pytest.mark.parametrize("step", CRASHED, ids=name)
@@ -185,14 +185,16 @@ def test_the_full_display_has_all_that_the_next_tests_change() -> None:
 def test_variations_of_other_releases(old: str, new_text: str, version: int, layout: Layout | None) -> None:
     changed = FULL.replace(old, new_text)
     assert changed != FULL
-    assert crle.parse_display(changed) == replace(crle.parse_display(FULL), version=version, layout=layout)
+    assert crle_display.parse_display(changed) == replace(
+        crle_display.parse_display(FULL), version=version, layout=layout
+    )
 
 
 def test_a_value_may_hold_blanks_and_what_looks_like_the_tail() -> None:
     changed = FULL.replace(
         "LD_PRELOAD_64=", "A=x  (permanent)  (permanent)\n   B = \t  (replaceable)\n  LD_PRELOAD_64="
     )
-    environment = crle.parse_display(changed).environment
+    environment = crle_display.parse_display(changed).environment
     assert environment is not None
     assert environment[:2] == (Variable("A=x  (permanent)", 2), Variable(" B = \t", 1))
 
@@ -200,7 +202,7 @@ def test_a_value_may_hold_blanks_and_what_looks_like_the_tail() -> None:
 def test_filters_and_reservation() -> None:
     block = "\nFilters:\n  libf.so  -  /p/liba.so:libb.so:\n    /p/liba.so  (filtee)\n"
     block += "\nMemory Reservation:\tff00 - ff80 (80 bytes)\n"
-    display = crle.parse_display(FULL.replace("\nCommand line:", block + "\nCommand line:"))
+    display = crle_display.parse_display(FULL.replace("\nCommand line:", block + "\nCommand line:"))
     assert display.filters == (("libf.so", "/p/liba.so:libb.so", ("/p/liba.so",)),)
     assert display.reservation == (0xFF00, 0xFF80)
 
@@ -210,7 +212,7 @@ def test_filters_and_reservation() -> None:
 def test_a_display_that_is_cut_off_is_an_error(step: Step) -> None:
     for length in range(len(step.stdout)):
         with pytest.raises(CrleError):
-            crle.parse_display(step.stdout[:length])
+            crle_display.parse_display(step.stdout[:length])
 
 
 @pytest.mark.parametrize(
@@ -232,10 +234,10 @@ def test_a_display_that_is_cut_off_is_an_error(step: Step) -> None:
 )
 def test_anything_else_is_an_error_with_its_line(text: str, line: int) -> None:
     with pytest.raises(CrleError, match=f"crle: line {line} of its display is "):
-        crle.parse_display(text)
+        crle_display.parse_display(text)
 
 
 @pytest.mark.parametrize("step", [s for s in STEPS if s.exit != 0 or s.writes], ids=name)
 def test_what_failed_or_wrote_has_no_display(step: Step) -> None:
     with pytest.raises(CrleError):
-        crle.parse_display(step.stdout)
+        crle_display.parse_display(step.stdout)

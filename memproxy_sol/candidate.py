@@ -1,0 +1,132 @@
+"""Candidate: the runtime linker configurations that a plan is about to put into force, ready to be tried.
+
+On a live host crle writes them, as siblings of nothing: in RUN_DIRECTORY, which no process reads unasked and no boot
+survives. The trial tries these files, and `with_candidates` makes the plan put exactly their bytes into force.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from memproxy_sol import files, record
+from memproxy_sol.abi import Abi
+from memproxy_sol.crle import MODE, PROGRAM, Crle
+from memproxy_sol.errors import CrleOptionsError, HostError
+from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.plan import Plan
+from memproxy_sol.record import RECORD_PATH, RUN_DIRECTORY, digest
+from memproxy_sol.root import FileState, Root
+from memproxy_sol.steps import ReplaceFile, Step
+
+CANDIDATE_DIRECTORY = f"{RUN_DIRECTORY}/candidate"
+"""Where candidates lie: `ld.config.32` and `ld.config.64`."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration file that is to go live."""
+
+    abi: Abi
+    path: str
+    """Where it lies: what LD_CONFIG_32 or LD_CONFIG_64 of a probe names."""
+    data: bytes
+    writer: str
+    """Who wrote it: `crle` or `memproxy-sol`."""
+    findings: tuple[Finding, ...] = ()
+    """Why crle did not write it."""
+
+
+def candidates(crle: Crle, plan: Plan) -> dict[int, Candidate]:
+    """Write a candidate for each configuration that the plan replaces; by bits.
+
+    crle writes; where the host has none, or where it has no options for the value, our encoder does, and a finding
+    says so. What crle cleans out of a list of directories depends on which of them exist, so the plan's generation
+    should be in its place already. Raises CrleError if crle fails or writes something else than it was told, and
+    CommandError if it cannot be run: nothing of the live files was touched then. HostError if there is no directory
+    to write in.
+    """
+    root = plan.facts.root
+    made: dict[int, Candidate] = {}
+    _directory(root, RUN_DIRECTORY)
+    _directory(root, CANDIDATE_DIRECTORY)
+    replaced = {step.path: step.after for step in plan.steps if isinstance(step, ReplaceFile)}
+    for change in plan.changes:
+        after = replaced.get(change.abi.config_path)
+        path = f"{CANDIDATE_DIRECTORY}/ld.config.{change.abi.bits}"
+        if after is None or change.after is None:
+            files.remove(root, path)  # of another plan
+            continue
+        refusal = _why_not_crle(crle)
+        if refusal is None:
+            try:
+                data = crle.write(change.abi, change.after, path)
+                made[change.abi.bits] = Candidate(change.abi, path, data, "crle")
+                continue
+            except CrleOptionsError as error:
+                text = f"{error.what}, so memproxy-sol writes it itself"
+                refusal = Finding("crle-not-used", NOTE, change.abi.config_path, text)
+        files.put(root, path, FileState(after.data, MODE, os.geteuid(), os.getegid()))
+        made[change.abi.bits] = Candidate(change.abi, path, after.data, "memproxy-sol", (refusal,))
+    return made
+
+
+def with_candidates(plan: Plan, made: Mapping[int, Candidate]) -> Plan:
+    """The plan with the candidates' bytes as what goes live, in the configurations' steps and in the record.
+
+    A step that turns out to change nothing is left out, so that a second install changes nothing either where
+    crle's bytes are not our encoder's.
+    """
+    written = {candidate.abi.config_path: candidate.data for candidate in made.values()}
+    steps: list[Step] = []
+    for step in plan.steps:
+        if isinstance(step, ReplaceFile) and step.after is not None:
+            data = step.after.data
+            if step.path == RECORD_PATH:
+                data = _record(data, made)
+            step = replace(step, after=replace(step.after, data=written.get(step.path, data)))
+            if step.before == step.after:
+                continue
+        steps.append(step)
+    notes = tuple(finding for candidate in made.values() for finding in candidate.findings)
+    return replace(plan, steps=tuple(steps), findings=(*plan.findings, *notes))
+
+
+def discard(root: Root) -> None:
+    """Remove the candidates and their directory, if they are there."""
+    for bits in (32, 64):
+        files.remove(root, f"{CANDIDATE_DIRECTORY}/ld.config.{bits}")
+    files.remove_empty(root, (CANDIDATE_DIRECTORY,))
+
+
+def _record(data: bytes, made: Mapping[int, Candidate]) -> bytes:
+    known = record.decode(data)
+    abis = dict(known.abis)
+    for bits, candidate in made.items():
+        if bits in abis:
+            abis[bits] = replace(abis[bits], written=digest(candidate.data))
+    return record.encode(replace(known, abis=abis))
+
+
+def _why_not_crle(crle: Crle) -> Finding | None:
+    if crle.present:
+        return None
+    text = "is not on this system, so memproxy-sol writes the runtime linker configurations itself"
+    return Finding("crle-missing", WARNING, PROGRAM, text, "install the package that delivers crle")
+
+
+def _directory(root: Root, path: str) -> None:
+    """Make `path` a directory that every user can pass and only root can change."""
+    try:
+        status = root.lstat(path)
+        if status is None:
+            files.make_directory(root, path, 0o755)
+            return
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise HostError("is not a directory of root's", where=path, hint="remove it, and try again")
+        if stat.S_IMODE(status.st_mode) != 0o755:
+            os.chmod(root.host_path(path), 0o755)
+    except OSError as error:
+        raise HostError(f"cannot be made: {error.strerror}", where=path) from error
