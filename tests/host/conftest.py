@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from memproxy_sol import build, cross, resources, tools
+from tests.host import live as lives
+from tests.host.live import Live
 from tests.images import Image, furnish
 
 
@@ -53,3 +55,9 @@ def installed(image: Image) -> Image:
     """A furnished image with memproxy installed for both ABIs."""
     assert image.install() == 0, image.err
     return image
+
+
+@pytest.fixture
+def live(tmp_path: Path, objects: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Live:
+    """A furnished laboratory in the place of the running system."""
+    return lives.build(tmp_path / "live", objects, capsys, monkeypatch)

@@ -1,0 +1,153 @@
+"""proxy: what libmemproxy.so decides in a process that has loaded it, and the line that it writes about it.
+
+A small matcher of its own, after docs/exclusions.md and docs/native.md; the native one is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tests.host.laboratory.ldso import Loaded
+
+LIST = "/etc/memproxy.conf"
+SONAME = "libmemproxy.so"
+FAMILY = frozenset(("malloc", "calloc", "realloc", "free"))
+BLANKS = b" \t\r"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Route, what serves, and why, as the line says it."""
+
+    route: str
+    served_by: str
+    reason: str
+
+
+def decide(
+    loaded: Sequence[Loaded],
+    environment: Mapping[str, str],
+    exclusions: bytes | None,
+    *,
+    own_malloc: bool = False,
+    secure: bool = False,
+) -> Decision | None:
+    """The decision of the libmemproxy among the objects of a process, None where there is none.
+
+    The first object is the program, of which `own_malloc` says whether it defines malloc itself.
+    """
+    names = [one.object.soname if one.object is not None else None for one in loaded]
+    if SONAME not in names:
+        return None
+    self_place = names.index(SONAME)
+    needed = {name for one in loaded if one.object is not None for name in one.object.needed}
+    for place, one in enumerate(loaded[:self_place]):
+        if own_malloc if place == 0 else one.object is not None and "malloc" in one.object.exports:
+            return Decision("system", one.path, "malloc of this process is defined ahead of libmemproxy.so")
+    custom = None
+    libc = "/lib/libc.so.1"
+    directory = loaded[self_place].path.rpartition("/")[0]
+    behind = [one for one, name in zip(loaded[self_place + 1 :], names[self_place + 1 :]) if name != SONAME]
+    for one in behind:
+        if one.object is None:
+            continue
+        near = one is behind[0] or one.path.rpartition("/")[0] == directory
+        if one.object.soname == "libc.so.1":
+            libc = one.path
+        elif custom is None and near and one.object.exports >= FAMILY and one.object.soname not in needed:
+            custom = one.path
+    route, number = lookup(exclusions, loaded[0].path)
+    reason = f"line {number} of {LIST}" if number else f"no line of {LIST} matches"
+    asked = "" if secure else environment.get("MEMPROXY_ROUTE", "")
+    if asked in ("system", "custom"):
+        route, reason = asked, "MEMPROXY_ROUTE says so"
+    if route == "custom" and custom is None:
+        return Decision("system", libc, "no custom allocator is loaded")
+    return Decision(route, custom if route == "custom" and custom is not None else libc, reason)
+
+
+def line(program: str, decision: Decision) -> str:
+    """What MEMPROXY_DEBUG=1 prints."""
+    return f"memproxy: {program}: route {decision.route}, served by {decision.served_by}: {decision.reason}"
+
+
+def lookup(exclusions: bytes | None, executable: str) -> tuple[str, int]:
+    """Route of an executable, and the number of the line that decides (0: none)."""
+    if exclusions is None:
+        return "custom", 0
+    path = executable.encode("utf-8", "surrogateescape")
+    for number, pattern, route in _rules(exclusions):
+        if pattern.fullmatch(path):
+            return route, number
+    return "custom", 0
+
+
+@lru_cache(maxsize=64)
+def _rules(exclusions: bytes) -> tuple[tuple[int, re.Pattern[bytes], str], ...]:
+    rules = []
+    text = exclusions[3:] if exclusions.startswith(b"\xef\xbb\xbf") else exclusions
+    for number, raw in enumerate(text.split(b"\n"), 1):
+        words = raw.strip(BLANKS)
+        if not words or words[:1] in b"#;" or b"\0" in words:
+            continue
+        pattern, route = words, b"system"
+        assigned = re.fullmatch(rb"(.*?)(?:^|[ \t\r]+)=(?:[ \t\r]+(\S+))?", words, re.DOTALL)
+        if assigned is not None:
+            pattern, route = assigned[1].strip(BLANKS), assigned[2] or b""
+        if not pattern or route not in (b"system", b"custom"):
+            continue
+        regex = _regex(pattern)
+        if regex is not None:
+            rules.append((number, regex, route.decode()))
+    return tuple(rules)
+
+
+def _regex(pattern: bytes) -> re.Pattern[bytes] | None:
+    """A pattern as an expression over the full path; None for one that matches nothing."""
+    head, tail = b"", b""
+    if b"/" not in pattern:
+        head = rb"(?:.*/)?"
+    elif not pattern.startswith(b"/"):
+        return None
+    if pattern.endswith(b"/"):
+        tail = rb".*"
+    out, at = b"", 0
+    while at < len(pattern):
+        byte = pattern[at : at + 1]
+        at += 1
+        if byte == b"*":
+            out += rb"[^/]*"
+        elif byte == b"?":
+            out += rb"[^/]"
+        elif byte == b"[":
+            negated = pattern[at : at + 1] == b"!"
+            start = at + negated
+            end = pattern.find(b"]", start + 1)
+            slash = pattern.find(b"/", at)
+            if end < 0 or 0 <= slash < end:
+                out += re.escape(byte)
+                continue
+            out += _bracket(pattern[start:end], negated)
+            at = end + 1
+        else:
+            out += re.escape(byte)
+    return re.compile(head + out + tail, re.DOTALL)
+
+
+def _bracket(members: bytes, negated: bool) -> bytes:
+    wanted: set[int] = set()
+    at = 0
+    while at < len(members):
+        if at + 2 < len(members) and members[at + 1] == ord("-"):
+            wanted.update(range(members[at], members[at + 2] + 1))
+            at += 3
+        else:
+            wanted.add(members[at])
+            at += 1
+    chosen = sorted((set(range(256)) - wanted if negated else wanted) - {ord("/")})
+    if not chosen:
+        return b"(?!)"
+    return b"[" + b"".join(b"\\x%02x" % value for value in chosen) + b"]"

@@ -1,0 +1,101 @@
+"""The laboratory: its files, its processes, its reboot; and that it owes nothing to what it tests."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.host import laboratory
+from tests.host.laboratory import Fault, Laboratory, Process, Program, Result
+from tests.host.live import Live
+
+SOURCES = sorted(Path(laboratory.__file__).parent.glob("*.py"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Laboratory:
+    return Laboratory(tmp_path / "lab")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_it_imports_the_standard_library_and_itself_alone(source: Path) -> None:
+    for node in ast.walk(ast.parse(source.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source.name}: a relative import"
+            names = [node.module or ""]
+        for name in names:
+            known = name.split(".")[0] in sys.stdlib_module_names if sys.version_info >= (3, 10) else True
+            assert name.startswith("tests.host.laboratory") or known, f"{source.name} imports {name}"
+            assert not name.startswith("memproxy_sol")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_it_reads_no_recording(source: Path) -> None:
+    for node in ast.walk(ast.parse(source.read_text())):
+        assert not (isinstance(node, ast.Name) and node.id == "__file__"), f"{source.name} looks for files beside it"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for word in ("vectors.json", "ldso.json", "ldso-runtime.json", "smf.json", "tests/data"):
+                assert word not in node.value, f"{source.name} names the recording {word}"
+
+
+def test_a_program_starts_and_ends(lab: Laboratory) -> None:
+    assert lab.execute(["/usr/bin/true"]) == Result(0)
+    assert lab.execute(["/bin/true"]) == Result(0), "by the link /bin"
+    assert lab.execute(["/sbin/sh", "-c", "exec /usr/bin/uname -s"]).out == b"SunOS\n"
+
+
+def test_what_is_not_there_cannot_be_executed(lab: Laboratory) -> None:
+    with pytest.raises(FileNotFoundError):
+        lab.execute(["/usr/bin/nosuch"])
+    (lab.top / "usr/bin/true").chmod(0o644)
+    with pytest.raises(PermissionError):
+        lab.execute(["/usr/bin/true"])
+    (lab.top / "usr/bin/true").unlink()
+    with pytest.raises(FileNotFoundError):
+        lab.execute(["/usr/bin/true"])
+
+
+def test_a_reboot_ends_processes_and_empties_memory(lab: Laboratory) -> None:
+    lab.boot()
+    (lab.top / "var/run/x").write_text("")
+    (lab.top / "tmp/d").mkdir()
+    (lab.top / "var/tmp/kept").write_text("")
+    stays = lab.spawn(["/usr/bin/true"])
+    assert isinstance(stays, Process)
+    assert (lab.top / "proc" / str(stays.pid) / "path/a.out").is_symlink()
+    lab.boot()
+    assert [process.path for process in lab.processes.values()] == [
+        "/sbin/init", "/lib/svc/bin/svc.startd", "/lib/svc/bin/svc.configd",
+    ]  # fmt: skip
+    assert not list((lab.top / "var/run").iterdir())
+    assert not list((lab.top / "tmp").iterdir())
+    assert (lab.top / "var/tmp/kept").exists()
+
+
+def test_faults(lab: Laboratory) -> None:
+    lab.faults["/usr/bin/zonename"] = Fault(status=1, out=b"", err=b"zonename: no\n", times=1)
+    assert lab.execute(["/usr/bin/zonename"]) == Result(1, b"", b"zonename: no\n")
+    assert lab.execute(["/usr/bin/zonename"]) == Result(0, b"global\n")
+    lab.faults["/usr/bin/zonename"] = Fault(missing=True)
+    with pytest.raises(FileNotFoundError):
+        lab.execute(["/usr/bin/zonename"])
+
+
+def test_scripts_are_their_interpreter(lab: Laboratory) -> None:
+    lab.write("/usr/bin/script", b"#!/usr/bin/echo one\n", 0o755)
+    lab.install_program("/usr/bin/echo", Program(64, lambda lab, argv, env, uid, stdin: Result(0, repr(argv).encode())))
+    assert lab.execute(["/usr/bin/script", "x"]).out == b"['/usr/bin/echo', 'one', '/usr/bin/script', 'x']"
+
+
+def test_the_shell_of_the_package(live: Live) -> None:
+    assert live.shell.run(["/usr/bin/uname", "-r"]).out == "5.11\n"
+    assert live.shell.has("/usr/bin/uname")
+    assert not live.shell.has("/usr/bin/nosuch")
+    assert live.root.is_live
+    assert live.lab.brick() is None
