@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import commands
 from memproxy_sol.cli import main
 from memproxy_sol.commands import ENVIRONMENT, SECONDS, Ran, Shell
 from memproxy_sol.errors import CommandError
+from memproxy_sol.probe import SECONDS as PROBE_SECONDS
+from memproxy_sol.probe import Outcome, Probe, Prober
 from memproxy_sol.root import Root
 from tests.host.laboratory import Laboratory, Program, Result
 from tests.images import Image, furnish
@@ -39,8 +40,7 @@ class LaboratoryShell(Shell):
     ) -> Ran:
         """As `Shell.run`; nobody waits: a command whose fault says that it takes longer has been killed."""
         shown = " ".join(command)
-        fault = self.lab.faults.get(command[0])
-        late = fault is not None and fault.seconds > seconds and fault.times != 0 and fault.when(command)
+        late = _late(self.lab, command, seconds)
         try:
             result = self.lab.execute(list(command), environment)
         except FileNotFoundError as error:
@@ -58,6 +58,35 @@ class LaboratoryShell(Shell):
         return not (fault is not None and fault.missing) and self.lab.tree.may(program, 0, 1)
 
 
+class LaboratoryProber(Prober):
+    """Starts probes in a laboratory."""
+
+    def __init__(self, lab: Laboratory) -> None:
+        self.lab = lab
+
+    def run(self, probe: Probe, environment: Mapping[str, str], seconds: float = PROBE_SECONDS) -> Outcome:
+        """As `Prober.run`."""
+        uid = 0
+        if probe.user is not None:
+            known = self.lab.user(probe.user)
+            if known is None:
+                return Outcome(probe, -1, problem=f"there is no user {probe.user}")
+            uid = known
+        late = _late(self.lab, probe.command, seconds)
+        try:
+            result = self.lab.execute(probe.command, environment, uid)
+        except OSError as error:
+            return Outcome(probe, -1, problem=f"cannot be started: {error.strerror}")
+        problem = f"had not ended after {seconds:g} seconds and was killed" if late else ""
+        return Outcome(probe, -9 if late else result.status, result.out, result.err, problem)
+
+
+def _late(lab: Laboratory, command: Sequence[str], seconds: float) -> bool:
+    """Whether a fault makes the command take longer than this."""
+    fault = lab.faults.get(command[0])
+    return fault is not None and fault.seconds > seconds and fault.times != 0 and fault.when(command)
+
+
 class Live(Image):
     """A furnished laboratory as the running system; `run` is the command line without --root."""
 
@@ -65,6 +94,7 @@ class Live(Image):
         super().__init__(lab.top, objects, capsys)
         self.lab = lab
         self.shell = LaboratoryShell(lab)
+        self.prober = LaboratoryProber(lab)
         self.root = Root(os.fspath(lab.top), live=True)
 
     def run(self, command: str, *arguments: str) -> int:
@@ -108,10 +138,11 @@ def put_in_place(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
             original(self, path, live)
 
     monkeypatch.setattr(Root, "__init__", initialise)
-    monkeypatch.setattr(commands.Shell, "run", lambda self, *words, **options: live.shell.run(*words, **options))
-    monkeypatch.setattr(commands.Shell, "has", lambda self, program: live.shell.has(program))
-    monkeypatch.setattr(LaboratoryShell, "run", LaboratoryShell.__dict__["run"])
-    monkeypatch.setattr(LaboratoryShell, "has", LaboratoryShell.__dict__["has"])
+    for kind, stand_in, names in ((Shell, live.shell, ("run", "has")), (Prober, live.prober, ("run",))):
+        for name in names:
+            # Ours override these, so that what is patched is only what the package makes for itself.
+            method = getattr(stand_in, name)
+            monkeypatch.setattr(kind, name, lambda self, *words, _method=method, **options: _method(*words, **options))
 
 
 def memproxy_sol(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memproxy_sol.probe import DEBUG, Probe, Prober
 from tests.host import laboratory
 from tests.host.laboratory import Fault, Laboratory, Process, Program, Result
 from tests.host.live import Live
@@ -99,3 +100,11 @@ def test_the_shell_of_the_package(live: Live) -> None:
     assert not live.shell.has("/usr/bin/nosuch")
     assert live.root.is_live
     assert live.lab.brick() is None
+
+
+def test_the_prober_of_the_package(live: Live) -> None:
+    for user in (None, "joe"):
+        outcome = live.prober.run(Probe("true", ("/usr/bin/true",), 64, user), DEBUG)
+        assert (outcome.started, outcome.route) == (None, None)
+    assert "no user nobody-at-all" in live.prober.run(Probe("x", ("/usr/bin/true",), 64, "nobody-at-all"), {}).problem
+    assert Prober().run(Probe("true", ("/usr/bin/cplusplus",), 64), DEBUG).started is None, "the package's own"

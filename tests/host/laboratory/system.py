@@ -211,6 +211,14 @@ class Laboratory:
                         elf.write(bits, number, order=self.machine.order, soname=name, needed=needed, exports=exports)
                     )
 
+    def user(self, name: str) -> int | None:
+        """The uid of this user of /etc/passwd, None if there is none."""
+        for line in self.tree.read("/etc/passwd").decode("latin-1").splitlines():
+            fields = line.split(":")
+            if fields[0] == name:
+                return int(fields[2])
+        return None
+
     # Processes
 
     def execute(
