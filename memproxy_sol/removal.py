@@ -11,7 +11,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from memproxy_sol import access, journal, mappings
+from memproxy_sol import access, journal, processes
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.errors import HostError, LdConfigError
@@ -221,7 +221,7 @@ def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str]) -> Fin
     if strangers:
         text = f"is kept: it holds {strangers[0]}, which is not ours"
         return Finding("generation-in-use", WARNING, directory, text, "move that away and purge again")
-    users = mappings.processes_that_map(facts.root, directory)
+    users = processes.processes_that_map(facts.root, directory)
     if users is None:
         text = "is kept: whether a running process still maps it cannot be told on this machine"
         return Finding("generation-in-use", ERROR, directory, text, "purge after the next boot")

@@ -79,7 +79,7 @@ def of_process(pid: int) -> RouteRecord | None:
         before = ranges
         found = list(_in_memory(directory, pid, ranges))
         if found:
-            return _serving(found)
+            return serving(found)
     raise RouteRecordError(f"has {LIBRARY}, but no record in its writable memory", where=f"process {pid}")
 
 
@@ -115,7 +115,8 @@ def _word(words: tuple[str, ...], number: int) -> str:
     return words[number] if number < len(words) else str(number)
 
 
-def _search(data: bytes, order: str) -> Iterator[RouteRecord]:
+def search(data: bytes, order: str) -> Iterator[RouteRecord]:
+    """All records in a piece of memory that begins at a multiple of four."""
     at = data.find(MAGIC)
     while at >= 0:
         record = parse(data[at : at + SIZE], order) if at % 4 == 0 else None
@@ -124,7 +125,7 @@ def _search(data: bytes, order: str) -> Iterator[RouteRecord]:
         at = data.find(MAGIC, at + 1)
 
 
-def _serving(records: list[RouteRecord]) -> RouteRecord:
+def serving(records: list[RouteRecord]) -> RouteRecord:
     """Of two copies of the library in a process, the one behind the other is not the owner of malloc."""
     return next((record for record in records if record.reason != "not-owner"), records[0])
 
@@ -194,7 +195,7 @@ def _in_memory(directory: str, pid: int, ranges: list[tuple[int, int]]) -> Itera
                     data = os.pread(memory.fileno(), min(end - start, _MOST_BYTES), start)
                 except (OSError, OverflowError):
                     continue  # it was mapped a moment ago
-                yield from _search(data, order)
+                yield from search(data, order)
     except OSError as error:
         raise _failure(error, pid) from error
 
@@ -242,7 +243,7 @@ class _Core:
             ][:_MOST_RANGES]
         found = list(self._search(writable))
         if found and (mapped is not None or len(set(found)) == 1):
-            return _serving(found)
+            return serving(found)
         if found:
             raise self._error("does not say what is mapped, and holds more than one record")
         if mapped is not None:
@@ -311,7 +312,7 @@ class _Core:
             for at in range(0, size, _CHUNK):
                 # With as much of the next chunk as a record may reach into; one that begins there is not taken twice.
                 data = self._read(offset + at, min(_CHUNK + SIZE - 4, size - at))
-                yield from _search(data, self._order)
+                yield from search(data, self._order)
 
     def _unpack(self, offset: int, layout: str) -> tuple[int, ...]:
         return struct.unpack(self._order + layout, self._read(offset, struct.calcsize("<" + layout)))
