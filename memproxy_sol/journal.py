@@ -8,6 +8,11 @@ The states of a change, told by its file STATE_DIRECTORY/changes/NNNNNN.jsonl:
                   that was begun had its effect: undoing looks at what is there
   complete        the last step is done; what the plan leaves for afterwards (deleting a generation that was
                   set aside) may still be under way and can be repeated
+  trial           (install --try) the last step is done, and the configuration files are on trial: links that lead to
+                  nothing after a reboot (pending.py). What comes of it is the guard's to decide (guard.py): it alone
+                  writes `complete`, or `expired` when it has put the former files back. Without a guard a trial is
+                  taken back
+  expired         the configuration files are the former ones; all other steps are still to be taken back
   undone          every step that was begun has been taken back, in reverse order
 
 A line is `CRC32 JSON`, written and fsynced before what it announces. A torn last line announces nothing that has
@@ -28,14 +33,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import access, files
+from memproxy_sol import access, files, pending
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import ChangeError, HostError
+from memproxy_sol.pending import Keeper
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
+from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, ReplaceFile, Step, TryFile
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
@@ -60,7 +66,7 @@ class Change:
     begun: int
     """How many of the steps were taken up."""
     state: str
-    """`open`, `complete` or `undone`."""
+    """`open`, `complete`, `trial`, `expired` or `undone`."""
     directories: tuple[str, ...]
     """Directories made for the journal itself."""
     leave_nothing: bool
@@ -80,12 +86,17 @@ def _numbers(root: Root) -> list[int]:
 
 
 def unfinished(root: Root) -> Change | None:
-    """The change that was cut short, if there is one. Only the last can be: it is mended before another begins."""
+    """The change that was cut short or is on trial, if there is one. Only the last can be: it is mended first."""
     changes = (_read(root, f"{CHANGES}/{number:06d}{_SUFFIX}", number) for number in reversed(_numbers(root)))
     last = next((change for change in changes if change is not None), None)
-    if last is None or not (last.state == "open" or (last.state == "complete" and last.leave_nothing)):
+    if last is None or last.state == "undone":
         return None
-    return last
+    leaves = last.leave_nothing or pending.has_litter(root, _tried(last))
+    return last if last.state != "complete" or leaves else None
+
+
+def _tried(change: Change) -> list[TryFile]:
+    return [step for step in change.steps if isinstance(step, TryFile)]
 
 
 def apply(
@@ -97,10 +108,14 @@ def apply(
     leave_nothing: bool = False,
     cleanup: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
+    keeper: Keeper | None = None,
 ) -> None:
-    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back; ChangeError says what was wrong."""
+    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back; ChangeError says what was wrong.
+
+    With steps that try a file the change is on `trial` afterwards; `keeper` guards it.
+    """
     try:
-        _apply(root, what, started, steps, leave_nothing, cleanup, progress)
+        _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper)
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else root.path
         hint = "memproxy-sol is run as root, as a rule" if isinstance(error, PermissionError) else None
@@ -128,6 +143,7 @@ def _apply(
     leave_nothing: bool,
     cleanup: Sequence[str],
     progress: Callable[[str], None],
+    keeper: Keeper | None,
 ) -> None:
     sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
@@ -137,26 +153,42 @@ def _apply(
     path = f"{CHANGES}/{number:06d}{_SUFFIX}"
     _open(root, change, path)
     begun = 0
+    tried = _tried(change)
     try:
         for step in steps:
             progress(str(step))
+            if tried and step is tried[0]:
+                assert keeper is not None, "nothing is tried without a guard"
+                keeper.arm(number, root.host_path(path), tried)
             _append(root.host_path(path), {"begin": begun})
             begun += 1
             _do(root, step)
-        _append(root.host_path(path), {"state": "complete"})
+            if keeper is not None and isinstance(step, TryFile):
+                keeper.go_live(step)
+        _append(root.host_path(path), {"state": "trial" if tried else "complete"})
     except BaseException:
+        if keeper is not None:
+            keeper.stand_down()
         _undo(root, change, begun)
         raise
-    _finish(root, change)
+    if not tried:
+        _finish(root, change)
 
 
 def recover(root: Root, change: Change) -> str:
-    """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words."""
+    """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words.
+
+    The guard of a trial is ended first: whether it is time for that is the caller's to decide.
+    """
+    if _tried(change):
+        pending.end_guard(root)
     if change.state == "complete":
         _finish(root, change)
         return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
     _undo(root, change, change.begun)
-    return f"change {change.number} ({change.what}), begun {change.started}, had been cut short and has been taken back"
+    why = {"open": "had been cut short", "trial": "was on trial and is not confirmed"}
+    reason = why.get(change.state, "was tried and not confirmed in time")
+    return f"change {change.number} ({change.what}), begun {change.started}, {reason}, and has been taken back"
 
 
 def sweep(root: Root) -> None:
@@ -235,13 +267,20 @@ def _read(root: Root, path: str, number: int) -> Change | None:
             started=str(first["started"]),
             steps=tuple(step_values.from_json(value) for value in first["steps"]),
             begun=sum(1 for line in rest if "begin" in line),
-            state=next((str(line["state"]) for line in reversed(rest) if "state" in line), "open"),
+            state=_state([str(line["state"]) for line in rest if "state" in line]),
             directories=tuple(checked_path(value) for value in first["directories"]),
             leave_nothing=bool(first["leave_nothing"]),
             cleanup=tuple(checked_path(value) for value in first["cleanup"]),
         )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise HostError(f"is damaged: {error!r}", where=path, hint=access.aside(root, path)) from error
+
+
+def _state(told: Sequence[str]) -> str:
+    """What the lines of a journal come to. Of the guard's words the first holds: it says nothing after a verdict."""
+    if "undone" in told:
+        return "undone"
+    return next((state for state in told if state != "trial"), told[0] if told else "open")
 
 
 def _line(line: bytes) -> dict[str, Any] | None:
@@ -254,15 +293,20 @@ def _line(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _append(host: str, value: dict[str, Any]) -> None:
+def line(value: dict[str, Any]) -> bytes:
+    """A line of a journal."""
     text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _append(host: str, value: dict[str, Any]) -> None:
     new = not os.path.exists(host)
     descriptor = os.open(host, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         # A torn line must not swallow the one that follows it.
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        files.write_all(descriptor, b"%s%08x %s\n" % (b"\n" if torn else b"", zlib.crc32(text), text))
+        files.write_all(descriptor, (b"\n" if torn else b"") + line(value))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -277,6 +321,8 @@ def _do(root: Root, step: Step) -> None:
         _place_generation(root, step)
     elif isinstance(step, (ReplaceFile, MendMember)):
         files.put(root, step.path, step.after)
+    elif isinstance(step, TryFile):
+        pending.prepare(root, step)
     else:
         os.rename(root.host_path(step.directory), root.host_path(step.aside))
         files.sync_directory(os.path.dirname(root.host_path(step.directory)))
@@ -286,6 +332,8 @@ def _undo(root: Root, change: Change, begun: int) -> None:
     """Take back the first `begun` steps in reverse; each looks at what is there: the last may not have happened."""
     for step in reversed(change.steps[:begun]):
         _undo_step(root, step)
+    if _tried(change):
+        pending.clear_run(root)
     path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
     if change.directories:
         # The first change of this host: without it there would be no journal at all.
@@ -304,6 +352,8 @@ def _undo_step(root: Root, step: Step) -> None:
             if os.path.isdir(name):
                 shutil.rmtree(name)
                 files.sync_directory(os.path.dirname(name))
+    elif isinstance(step, TryFile):
+        pending.take_back(root, step)
     elif isinstance(step, MendMember):
         pass  # the content is right, whoever wrote it
     elif isinstance(step, RemoveGeneration):
@@ -328,6 +378,10 @@ def _finish(root: Root, change: Change) -> None:
         if isinstance(step, RemoveGeneration):
             files.discard(root.host_path(step.aside))
             shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
+        elif isinstance(step, TryFile):
+            pending.clear(root, step)
+    if _tried(change):
+        pending.clear_run(root)
     if change.leave_nothing:
         _close(root, [*change.cleanup, *reversed(change.directories)])
 

@@ -5,11 +5,13 @@ A step knows the state before and after it, so that an interrupted change can be
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Union
 
+from memproxy_sol.abi import ABIS
 from memproxy_sol.generation import PLACE, Generation
-from memproxy_sol.record import checked_path, digest, file_from_json, file_to_json
+from memproxy_sol.record import RUN_DIRECTORY, checked_path, digest, file_from_json, file_to_json
 from memproxy_sol.root import FileState
 
 
@@ -81,7 +83,54 @@ class MendMember:
         return f"replace {self.path} (damaged member of the generation)"
 
 
-Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration, MendMember]
+TRIAL_DIRECTORY = f"{RUN_DIRECTORY}/trial"
+"""Where a configuration on trial lies: gone after a reboot, so that a name that leads there leads to nothing then."""
+
+
+@dataclass(frozen=True)
+class TryFile:
+    """Let a configuration file be another for a time: its name becomes a link to a copy in TRIAL_DIRECTORY.
+
+    Beside it lie what it is to become and, as a hard link, what it was (`pending.py`).
+    """
+
+    path: str
+    """The configuration file of one ABI."""
+    before: FileState | None
+    after: FileState
+    purpose: str
+
+    def __str__(self) -> str:
+        return f"try {self.path} ({self.purpose})"
+
+    @property
+    def candidate(self) -> str:
+        """The copy that the name leads to while the trial is pending."""
+        (bits,) = (abi.bits for abi in ABIS.values() if abi.config_path == self.path)
+        return f"{TRIAL_DIRECTORY}/{bits}"
+
+    @property
+    def new(self) -> str:
+        """The file that takes the name when the trial is confirmed."""
+        return f"{self.path}.memproxy-new"
+
+    @property
+    def former(self) -> str:
+        """The file that had the name before, if there was one; the same inode."""
+        return f"{self.path}.memproxy-former"
+
+    @property
+    def link(self) -> str:
+        """The link to the candidate, before it takes the name."""
+        return f"{self.path}.memproxy-link"
+
+    @property
+    def tried(self) -> str:
+        """Where the link is put when the trial is taken back and there was no file before."""
+        return f"{self.path}.memproxy-tried"
+
+
+Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration, MendMember, TryFile]
 
 
 def to_json(step: Step) -> dict[str, Any]:
@@ -95,7 +144,7 @@ def to_json(step: Step) -> dict[str, Any]:
     if isinstance(step, MendMember):
         return {"do": "mend-member", "path": step.path}
     return {
-        "do": "replace-file",
+        "do": "try-file" if isinstance(step, TryFile) else "replace-file",
         "path": step.path,
         "purpose": step.purpose,
         "before": file_to_json(step.before),
@@ -119,13 +168,18 @@ def from_json(value: dict[str, Any]) -> Step:
     if kind == "replace-file":
         before, after = file_from_json(value["before"]), file_from_json(value["after"])
         return ReplaceFile(path, before, after, str(value["purpose"]))
+    if kind == "try-file":
+        before, after = file_from_json(value["before"]), file_from_json(value["after"])
+        if after is None or path not in (abi.config_path for abi in ABIS.values()):
+            raise ValueError(f"{path!r} cannot be tried")
+        return TryFile(path, before, after, str(value["purpose"]))
     raise ValueError(f"unknown step {kind!r}")
 
 
 def summary(step: Step) -> dict[str, Any]:
     """The step as `plan --json` prints it: digests instead of contents."""
     value = to_json(step)
-    if isinstance(step, ReplaceFile):
+    if isinstance(step, (ReplaceFile, TryFile)):
         value["before"] = _attributes(step.before)
         value["after"] = _attributes(step.after)
     return value
@@ -141,6 +195,17 @@ def _attributes(state: FileState | None) -> dict[str, Any] | None:
         "uid": state.uid,
         "gid": state.gid,
     }
+
+
+def on_trial(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps of a plan with its runtime linker configurations tried instead of replaced."""
+    configurations = {abi.config_path for abi in ABIS.values()}
+    return tuple(
+        TryFile(step.path, step.before, step.after, step.purpose)
+        if isinstance(step, ReplaceFile) and step.path in configurations and step.after is not None
+        else step
+        for step in steps
+    )
 
 
 def missing_directories(exists: Any, path: str) -> tuple[str, ...]:
