@@ -188,7 +188,7 @@ def recover(root: Root, change: Change) -> str:
     _undo(root, change, change.begun)
     why = {"open": "had been cut short", "trial": "was on trial and is not confirmed"}
     reason = why.get(change.state, "was tried and not confirmed in time")
-    return f"change {change.number} ({change.what}), begun {change.started}, {reason}, and has been taken back"
+    return f"change {change.number} ({change.what}), begun {change.started}, {reason} and has been taken back"
 
 
 def sweep(root: Root) -> None:
