@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 
 from memproxy_sol import files, record
 from memproxy_sol.abi import Abi
-from memproxy_sol.crle import MODE, PROGRAM, Crle
+from memproxy_sol.commands import Shell
+from memproxy_sol.crle import MODE, Crle
 from memproxy_sol.errors import CrleOptionsError, HostError
-from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.findings import NOTE, Finding
+from memproxy_sol.hosts.solaris_live import crle_missing
 from memproxy_sol.plan import Plan
 from memproxy_sol.record import RECORD_PATH, RUN_DIRECTORY, digest
 from memproxy_sol.root import FileState, Root
@@ -39,7 +41,7 @@ class Candidate:
     """Why crle did not write it."""
 
 
-def candidates(crle: Crle, plan: Plan) -> dict[int, Candidate]:
+def candidates(shell: Shell, plan: Plan) -> dict[int, Candidate]:
     """Write a candidate for each configuration that the plan replaces; by bits.
 
     crle writes; where the host has none, or where it has no options for the value, our encoder does, and a finding
@@ -49,6 +51,7 @@ def candidates(crle: Crle, plan: Plan) -> dict[int, Candidate]:
     to write in.
     """
     root = plan.facts.root
+    crle = Crle(shell, root, plan.facts.release)
     made: dict[int, Candidate] = {}
     _directory(root, RUN_DIRECTORY)
     _directory(root, CANDIDATE_DIRECTORY)
@@ -59,7 +62,7 @@ def candidates(crle: Crle, plan: Plan) -> dict[int, Candidate]:
         if after is None or change.after is None:
             files.remove(root, path)  # of another plan
             continue
-        refusal = _why_not_crle(crle)
+        refusal = None if crle.present else crle_missing()
         if refusal is None:
             try:
                 data = crle.write(change.abi, change.after, path)
@@ -90,8 +93,8 @@ def with_candidates(plan: Plan, made: Mapping[int, Candidate]) -> Plan:
             if step.before == step.after:
                 continue
         steps.append(step)
-    notes = tuple(finding for candidate in made.values() for finding in candidate.findings)
-    return replace(plan, steps=tuple(steps), findings=(*plan.findings, *notes))
+    notes = (finding for candidate in made.values() for finding in candidate.findings)
+    return replace(plan, steps=tuple(steps), findings=tuple(dict.fromkeys((*plan.findings, *notes))))
 
 
 def discard(root: Root) -> None:
@@ -108,13 +111,6 @@ def _record(data: bytes, made: Mapping[int, Candidate]) -> bytes:
         if bits in abis:
             abis[bits] = replace(abis[bits], written=digest(candidate.data))
     return record.encode(replace(known, abis=abis))
-
-
-def _why_not_crle(crle: Crle) -> Finding | None:
-    if crle.present:
-        return None
-    text = "is not on this system, so memproxy-sol writes the runtime linker configurations itself"
-    return Finding("crle-missing", WARNING, PROGRAM, text, "install the package that delivers crle")
 
 
 def _directory(root: Root, path: str) -> None:

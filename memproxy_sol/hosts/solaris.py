@@ -1,4 +1,8 @@
-"""Facts of a Solaris or illumos system, read from the files of an image; nothing here changes anything."""
+"""Facts of a Solaris or illumos system, read from its files; nothing here changes anything.
+
+What a running system says by command is in solaris_live.py, and hangs here as `SolarisFacts.live`.
+Standard library and own modules only: verify.py imports this at boot.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,12 @@ from dataclasses import dataclass
 
 from memproxy_sol import elf_header, record
 from memproxy_sol.abi import ABIS, MACHINES, X86, Abi, Machine, machine_of
+from memproxy_sol.commands import Shell
+from memproxy_sol.crle import Crle
 from memproxy_sol.errors import ElfError, HostError, LdConfigError, UsageError
 from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.hosts import solaris_live
+from memproxy_sol.hosts.solaris_live import LiveFacts
 from memproxy_sol.ld_config import Layout, LdConfig, decode, layout_for
 from memproxy_sol.preloads import loader_verdict
 from memproxy_sol.root import FileState, Root
@@ -63,6 +71,8 @@ class SolarisFacts:
     record: record.Record | None
     early_mounts: tuple[str, ...]
     """Directories below `/` that etc/vfstab mounts: not there yet when the first process starts."""
+    live: LiveFacts | None = None
+    """What the running system says by command; None for an image, and where no commands were run."""
 
     @property
     def identified(self) -> bool:
@@ -70,10 +80,16 @@ class SolarisFacts:
         return self.release != "10"
 
     def mounted_later(self, directory: str) -> str | None:
-        """The mount point over `directory` that is not mounted when the first process starts, None if there is none."""
-        for mount in (*self.early_mounts, *MEMORY_FILE_SYSTEMS):
+        """The mount point over `directory` that is not mounted when the first process starts, None if there is none.
+
+        On a live host with a mount table: the first process that reads the configuration, see `LiveFacts`.
+        """
+        table = self.live is not None and self.live.mounts
+        for mount in (*(() if table else self.early_mounts), *MEMORY_FILE_SYSTEMS):
             if directory == mount or directory.startswith(f"{mount}/"):
                 return mount
+        if self.live is not None and table:
+            return self._mounted_later_live(self.live, directory)
         existing = directory
         try:
             while not self.root.exists(existing):
@@ -82,6 +98,22 @@ class SolarisFacts:
         except HostError:
             return None  # a loop of links, which is judged with the paths
         return existing if here is not None and top is not None and here.st_dev != top.st_dev else None
+
+    def _mounted_later_live(self, live: LiveFacts, directory: str) -> str | None:
+        try:
+            resolved, config = self.root.resolve(directory), self.root.resolve(solaris_live.CONFIG_DIRECTORY)
+            later = live.mounted_later(resolved, config)
+            over = live.mount_over(resolved)
+            if later is not None or over is None:
+                return later
+            while not self.root.exists(resolved):
+                resolved = os.path.dirname(resolved)
+            here, top = self.root.stat(resolved), self.root.stat(over.point)
+        except HostError:
+            return None  # a loop of links, which is judged with the paths
+        # Another device than the table has there: something is mounted that it does not show.
+        unseen = here is not None and top is not None and here.st_dev != top.st_dev and over.kind != "lofs"
+        return resolved if unseen else None
 
     def layout(self, abi: Abi) -> Layout:
         """The layout of this machine's configuration file."""
@@ -95,12 +127,13 @@ def read(
     release: str | None = None,
     machine: str | None = None,
     tolerant: bool = False,
+    shell: Shell | None = None,
 ) -> SolarisFacts:
     """The facts of the system below `root`; `host`, `release` and `machine` are used where the image does not say.
 
-    Raises HostError where the tree does not look like Solaris and `host` does not say so, where an option
-    contradicts the image, and for whatever cannot be read. `tolerant` takes the latter for absent: uninstall must
-    not refuse because the present state is bad.
+    With a `shell`, the commands of a live host are asked, too. Raises HostError where the tree does not look like
+    Solaris and `host` does not say so, where an option contradicts the image, and for whatever cannot be read.
+    `tolerant` takes the latter for absent: uninstall must not refuse because the present state is bad.
     """
 
     def look(path: str) -> FileState | None:
@@ -112,22 +145,27 @@ def read(
             raise
 
     known = _known(root, tolerant)
+    live = None if shell is None or not root.is_live else solaris_live.read(root, shell, tolerant)
     release_line = _first_line(look("/etc/release"))
     headers = {bits: _libc_header(look(path), path, tolerant) for bits, path in _LIBC.items()}
-    if release_line is None and not any(headers.values()) and host != "solaris" and known is None:
+    if release_line is None and not any(headers.values()) and host != "solaris" and known is None and not live:
         raise HostError(
             "does not look like a Solaris root: it has neither /etc/release nor /lib/libc.so.1",
             where=root.path,
             hint="mount the image there, or say --host solaris",
         )
-    chosen_release, release_source = _choose_release(release_line, release, known)
-    chosen_machine, machine_source = _choose_machine(headers, machine, known)
+    chosen_release, release_source = _choose_release(release_line, release, known, live)
+    chosen_machine, machine_source = _choose_machine(headers, machine, known, live)
     libc = {bits: _LIBC[bits] if header else None for bits, header in headers.items()}
     manifests = manifest_directory(root, chosen_release, release_line or "")
-    configs = {
-        abi.bits: read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release, tolerant)
-        for abi in chosen_machine.abis()
-    }
+
+    def config(abi: Abi) -> ConfigFile:
+        return read_config(root, abi, layout_for(chosen_machine, abi.bits), chosen_release, tolerant)
+
+    configs = {abi.bits: config(abi) for abi in chosen_machine.abis()}
+    if live is not None and shell is not None:
+        live = solaris_live.with_release(live, chosen_release, release_source)
+        live = solaris_live.with_displays(live, Crle(shell, root, chosen_release), configs, config)
     return SolarisFacts(
         root=root,
         release=chosen_release,
@@ -141,6 +179,7 @@ def read(
         profile_path=profile_path(chosen_release, release_line or ""),
         record=known,
         early_mounts=_mounts(look("/etc/vfstab")),
+        live=live,
     )
 
 
@@ -173,11 +212,15 @@ def read_config(root: Root, abi: Abi, layout: Layout, release: str, tolerant: bo
     return ConfigFile(abi, state, verdict, config)
 
 
-def _choose_release(line: str | None, option: str | None, known: record.Record | None) -> tuple[str, str]:
+def _choose_release(
+    line: str | None, option: str | None, known: record.Record | None, live: LiveFacts | None
+) -> tuple[str, str]:
     found = None if line is None else release_of(line)
     if found is None:
         if option:
             return option, "--release"
+        if live is not None and live.release is not None:
+            return live.release, solaris_live.UNAME
         return (known.release, record.RECORD_PATH) if known else ("illumos", "the default")
     if option is not None and option != found:
         raise UsageError(f"--release {option} contradicts the image, which is {found} ({line})", hint="leave it out")
@@ -198,7 +241,10 @@ def release_of(line: str) -> str | None:
 
 
 def _choose_machine(
-    headers: dict[int, elf_header.ElfHeader | None], option: str | None, known: record.Record | None
+    headers: dict[int, elf_header.ElfHeader | None],
+    option: str | None,
+    known: record.Record | None,
+    live: LiveFacts | None,
 ) -> tuple[Machine, str]:
     for bits, header in headers.items():
         if header is None:
@@ -214,6 +260,8 @@ def _choose_machine(
         return found, _LIBC[bits]
     if option:
         return MACHINES[option], "--machine"
+    if live is not None and live.machine is not None:
+        return MACHINES[live.machine], solaris_live.ISAINFO
     return (MACHINES[known.machine], record.RECORD_PATH) if known else (X86, "the default")
 
 
@@ -250,6 +298,9 @@ def abis_of(facts: SolarisFacts, bits: tuple[int, ...] | None) -> tuple[Abi, ...
     have_libc = [bits_ for bits_, path in facts.libc.items() if path is not None]
     if have_libc:
         present = tuple(abi for abi in present if abi.bits in have_libc)
+    if facts.live is not None and facts.live.bits:
+        # A 32-bit kernel on a machine with 64-bit libraries: what cannot be tried is not configured.
+        present = tuple(abi for abi in present if abi.bits in facts.live.bits)
     if bits is None:
         return present
     for wanted in bits:
