@@ -127,14 +127,13 @@ class Laboratory:
 
     def __init__(self, top: Path | str, release: str = "illumos", machine: str = "x86") -> None:
         from tests.host.laboratory import beadm, commands, crle
+        from tests.host.laboratory.smf import Smf
 
         self.top = Path(top)
         self.release = release
         self.tree = Tree(os.fspath(top))
         self.machine = MACHINES[machine]
         self.linker = Linker(self.tree, self.machine, identifies=release != "10")
-        self.config_version = 4
-        """The newest configuration file version; a Solaris 11.4 may have a higher one (reference "crle", section 6)."""
         self.programs: dict[str, Program] = {}
         self.faults: dict[str, Fault] = {}
         """By the path of the program."""
@@ -144,8 +143,6 @@ class Laboratory:
         self.zone = "global"
         self.var_mounted_late = False
         """/var is a file system of its own, mounted after the first processes have started."""
-        self.smf: object | None = None
-        """What svc.startd does; `boot()` of it is called once the system is up."""
         self.boots = 0
         self.booting = False
         self.mounts: list[tuple[str, str, str, str]] = [
@@ -161,6 +158,9 @@ class Laboratory:
         commands.register(self)
         crle.register(self)
         self.environments = beadm.Environments(self)
+        self.smf = Smf(self)
+        """The service management; a fresh tree has been booted once by it."""
+        self.calls.clear()
 
     # The tree
 
@@ -243,11 +243,6 @@ class Laboratory:
         else:
             result = program.implementation(self, argv, env, uid, stdin)
         return Result(result.status, result.out, said + result.err) if said else result
-
-    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None, uid: int = 0) -> Start | None:
-        """What ld.so.1 would do for this process, of which nothing is run; None for a static program."""
-        path, program, _ = self._executable(argv, uid)
-        return self._started(path, program, {} if env is None else env, uid)
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None = None, uid: int = 0) -> Process | Result:
         """A process that stays (a daemon, whose work is not modelled), or its death. Raises OSError as `execute`."""
@@ -382,8 +377,7 @@ class Laboratory:
         finally:
             self.booting = False
             self.tree.hidden -= hidden
-        if self.smf is not None:
-            self.smf.boot()  # type: ignore[attr-defined]
+        self.smf.boot()
 
     @staticmethod
     def _empty(directory: Path) -> None:
