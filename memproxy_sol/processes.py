@@ -131,6 +131,15 @@ def counts(processes: Iterable[Process]) -> dict[str, dict[str, int]]:
     }
 
 
+def groups(processes: Iterable[Process]) -> dict[tuple[str, str, str], list[Process]]:
+    """The processes by state, ABI and route (the latter two empty where there is none), the largest group first."""
+    found: dict[tuple[str, str, str], list[Process]] = {}
+    for process in processes:
+        route = process.route if process.state == LOADED else ""
+        found.setdefault((process.state, str(process.bits or ""), route), []).append(process)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
 def to_json(processes: Iterable[Process]) -> dict[str, Any]:
     """The `processes` of `verify --json`."""
     found = tuple(processes)

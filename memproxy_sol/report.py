@@ -15,12 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memproxy_sol import processes
 from memproxy_sol.errors import printable
 from memproxy_sol.findings import Finding
 from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.plan import ConfigChange, Plan
 from memproxy_sol.verify import Report
+from memproxy_sol.verify_live import LiveReport
 
+_NAMED = 3
+"""Processes of a kind that are named."""
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -76,10 +80,12 @@ def plan(value: Plan) -> None:
     findings(value.findings)
 
 
-def verification(report: Report) -> None:
-    """The findings of verify, and one line that sums up."""
+def verification(report: Report, every_process: bool = False) -> None:
+    """The findings of verify, the processes of a live host, and one line that sums up."""
     out = console()
     findings(report.findings)
+    if isinstance(report, LiveReport) and report.processes is not None:
+        _processes(report, every_process)
     if report.abis and not report.errors:
         abis = " and ".join(f"{bits}-bit" for bits in report.abis)
         place = escape(printable(report.root))
@@ -87,6 +93,33 @@ def verification(report: Report) -> None:
     elif report.errors:
         count = len(report.errors)
         out.print(f"[bold red]not ok[/bold red]: {count} error{'s' if count != 1 else ''}")
+
+
+def _processes(report: LiveReport, every: bool) -> None:
+    """One table: a line for each kind of process with a few of them, or for each process."""
+    found = report.processes or ()
+    if every:
+        columns = ("pid", "name", "abi", "state", "route", "why", "allocator", "zone")
+        rows = [
+            (
+                str(one.pid),
+                one.name,
+                str(one.bits or ""),
+                one.state,
+                one.route,
+                one.detail or (one.record.reason if one.record else ""),
+                one.record.allocator if one.record else "",
+                one.zone,
+            )
+            for one in found
+        ]
+        table("Processes", columns, rows)
+        return
+    kinds = []
+    for (state, bits, route), group in processes.groups(found).items():
+        names = ", ".join(f"{one.pid} {one.name}" for one in group[:_NAMED])
+        kinds.append((state, bits, route, str(len(group)), names + (", …" if len(group) > _NAMED else "")))
+    table("Processes", ("state", "abi", "route", "processes", "among them"), kinds)
 
 
 def config_lines(config: LdConfig | None) -> list[str]:

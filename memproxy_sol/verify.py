@@ -1,7 +1,8 @@
 """Verify: whether a host is as it was installed; it reads, and mends nothing.
 
-Three layers: the configuration files, the libraries that they name, and (on a live host) the processes. Each
-way in which something can be wrong is a finding of its own, with the command that mends it.
+Here are two layers, the configuration files and the libraries that they name; the third, the processes of a live
+host, is verify_live.py. Each way in which something can be wrong is a finding of its own, with the command that
+mends it.
 Standard library and own modules only: this runs at boot.
 """
 
@@ -48,6 +49,8 @@ class Report:
     """The ABIs that are configured, as the record has them."""
     release: str = ""
     machine: str = ""
+    facts: SolarisFacts | None = None
+    """What was read; None where the record, a configuration or the journal cannot be read."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -92,7 +95,9 @@ def verify(root: Root, *, host: str | None = None, release: str | None = None, m
         checker.libraries(record or Record())
         checker.exclusion_list()
         checker.service(record or Record())
-    return Report(root.path, tuple(dict.fromkeys(checker.findings)), configured, facts.release, facts.machine.name)
+    return Report(
+        root.path, tuple(dict.fromkeys(checker.findings)), configured, facts.release, facts.machine.name, facts
+    )
 
 
 def _unreadable_parts(root: Root) -> list[Finding]:
