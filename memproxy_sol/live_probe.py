@@ -1,0 +1,60 @@
+"""Live probe: one new process of each configured ABI, through the configuration as it is, with libmemproxy in it.
+
+The service's method runs with LD_NOCONFIG, so that what it sees of itself proves nothing (reference "smf", section 17:
+a verification has to ask a fresh child). Standard library only: this runs at boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from memproxy_sol import elf_header
+from memproxy_sol.abi import ABIS, Abi
+from memproxy_sol.errors import ElfError, HostError
+from memproxy_sol.findings import ERROR, NOTE, Finding
+from memproxy_sol.probe import DEBUG, Probe, Prober
+from memproxy_sol.root import Root
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C", **DEBUG}
+"""Without LD_NOCONFIG: this is the process that goes through the configuration."""
+
+SECONDS = 5.0
+"""For one probe: both have to end within the limit of the method."""
+
+_HARMLESS = (("true",), ("ls", "-d", "/"), ("pwd",), ("id",), ("echo",), ("sleep", "0"), ("isainfo",))
+_DIRECTORIES = ("/usr/bin", "/usr/bin/amd64", "/usr/bin/sparcv9", "/usr/bin/i86", "/usr/bin/sparcv7")
+
+
+def program_of(root: Root, bits: int) -> tuple[str, ...] | None:
+    """A program of this ABI that changes nothing, with its arguments; None if there is none of those we know."""
+    for directory in _DIRECTORIES:
+        for name, *arguments in _HARMLESS:
+            try:
+                state = root.read(f"{directory}/{name}")
+                if state is not None and elf_header.parse(state.data).bits == bits:
+                    return (f"{directory}/{name}", *arguments)
+            except (HostError, ElfError):
+                continue
+    return None
+
+
+def findings(root: Root, bits: Iterable[int], prober: Prober | None = None) -> tuple[Finding, ...]:
+    """What new processes of these ABIs of the running system are like; empty if all is well."""
+    runs = Prober() if prober is None else prober
+    return tuple(found for one in bits if (found := _finding(root, ABIS[one], runs)) is not None)
+
+
+def _finding(root: Root, abi: Abi, prober: Prober) -> Finding | None:
+    command = program_of(root, abi.bits)
+    if command is None:
+        text = "there is no small program of this ABI to be tried, so that only the files were judged"
+        return Finding("probe-missing", NOTE, abi.name, text)
+    outcome = prober.run(Probe(command[0], command, abi.bits), ENVIRONMENT, SECONDS)
+    wrong = outcome.wrong(None)
+    if wrong is None:
+        return None
+    if outcome.started is None:
+        text, hint = f"a new process does without memproxy: {wrong}", f"memproxy-sol install --bits {abi.bits}"
+    else:
+        text, hint = f"a new process does not run: {wrong}", "memproxy-sol uninstall"
+    return Finding("probe-failed", ERROR, command[0], f"{text} ({abi.name})", hint)
