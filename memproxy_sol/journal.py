@@ -31,17 +31,26 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from memproxy_sol import access, files, pending
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.abi import ABIS
-from memproxy_sol.errors import ChangeError, HostError
+from memproxy_sol.errors import ChangeError, HostError, SmfError
 from memproxy_sol.pending import Keeper
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, ReplaceFile, Step, TryFile
+from memproxy_sol.steps import (
+    ChangeService,
+    MakeDirectory,
+    MendMember,
+    PlaceGeneration,
+    RemoveGeneration,
+    ReplaceFile,
+    Step,
+    TryFile,
+)
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 _SUFFIX = ".jsonl"
@@ -51,6 +60,16 @@ _OWN_NAME = re.compile(r"[0-9]{6}\.jsonl|installed\.json")
 
 MAX_JOURNAL = 1 << 30
 """Bytes of a journal that are read: configuration files before and after, never libraries."""
+
+
+class Services(Protocol):
+    """What carries the service's steps out on a running system (services.py); without one just the file changes."""
+
+    def do(self, step: ChangeService) -> None:
+        """Bring SMF to `step.after`; SmfError if it cannot be."""
+
+    def undo(self, step: ChangeService) -> None:
+        """Bring SMF to `step.before`, as far as it lets us."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +128,16 @@ def apply(
     cleanup: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
     keeper: Keeper | None = None,
+    services: Services | None = None,
 ) -> None:
     """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back; ChangeError says what was wrong.
 
     With steps that try a file the change is on `trial` afterwards; `keeper` guards it.
     """
     try:
-        _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper)
+        _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services)
+    except SmfError as error:
+        raise ChangeError(f"{error.what}; {_outcome(root, what)}", where=error.where, hint=error.hint) from error
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else root.path
         hint = "memproxy-sol is run as root, as a rule" if isinstance(error, PermissionError) else None
@@ -144,6 +166,7 @@ def _apply(
     cleanup: Sequence[str],
     progress: Callable[[str], None],
     keeper: Keeper | None,
+    services: Services | None,
 ) -> None:
     sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
@@ -162,20 +185,20 @@ def _apply(
                 keeper.arm(number, root.host_path(path), tried)
             _append(root.host_path(path), {"begin": begun})
             begun += 1
-            _do(root, step)
+            _do(root, step, services)
             if keeper is not None and isinstance(step, TryFile):
                 keeper.go_live(step)
         _append(root.host_path(path), {"state": "trial" if tried else "complete"})
     except BaseException:
         if keeper is not None:
             keeper.stand_down()
-        _undo(root, change, begun)
+        _undo(root, change, begun, services)
         raise
     if not tried:
         _finish(root, change)
 
 
-def recover(root: Root, change: Change) -> str:
+def recover(root: Root, change: Change, services: Services | None = None) -> str:
     """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words.
 
     The guard of a trial is ended first: whether it is time for that is the caller's to decide.
@@ -185,7 +208,7 @@ def recover(root: Root, change: Change) -> str:
     if change.state == "complete":
         _finish(root, change)
         return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
-    _undo(root, change, change.begun)
+    _undo(root, change, change.begun, services)
     why = {"open": "had been cut short", "trial": "was on trial and is not confirmed"}
     reason = why.get(change.state, "was tried and not confirmed in time")
     return f"change {change.number} ({change.what}), begun {change.started}, {reason} and has been taken back"
@@ -314,8 +337,10 @@ def _append(host: str, value: dict[str, Any]) -> None:
         files.sync_directory(os.path.dirname(host))
 
 
-def _do(root: Root, step: Step) -> None:
-    if isinstance(step, MakeDirectory):
+def _do(root: Root, step: Step, services: Services | None = None) -> None:
+    if isinstance(step, ChangeService):
+        _change_service(root, step, services)
+    elif isinstance(step, MakeDirectory):
         files.make_directory(root, step.path, step.mode)
     elif isinstance(step, PlaceGeneration):
         _place_generation(root, step)
@@ -328,10 +353,20 @@ def _do(root: Root, step: Step) -> None:
         files.sync_directory(os.path.dirname(root.host_path(step.directory)))
 
 
-def _undo(root: Root, change: Change, begun: int) -> None:
+def _change_service(root: Root, step: ChangeService, services: Services | None, back: bool = False) -> None:
+    if services is not None:
+        (services.undo if back else services.do)(step)
+        return
+    # Not the running system, as when it is mended from another boot environment: its next boot reads the file.
+    wanted = (step.before if back else step.after).manifest
+    if root.read(step.path) != wanted:
+        files.put(root, step.path, wanted)
+
+
+def _undo(root: Root, change: Change, begun: int, services: Services | None = None) -> None:
     """Take back the first `begun` steps in reverse; each looks at what is there: the last may not have happened."""
     for step in reversed(change.steps[:begun]):
-        _undo_step(root, step)
+        _undo_step(root, step, services)
     if _tried(change):
         pending.clear_run(root)
     path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
@@ -342,7 +377,10 @@ def _undo(root: Root, change: Change, begun: int) -> None:
         _append(root.host_path(path), {"state": "undone"})
 
 
-def _undo_step(root: Root, step: Step) -> None:
+def _undo_step(root: Root, step: Step, services: Services | None = None) -> None:
+    if isinstance(step, ChangeService):
+        _change_service(root, step, services, back=True)
+        return
     host = root.host_path(step.directory if isinstance(step, (PlaceGeneration, RemoveGeneration)) else step.path)
     if isinstance(step, MakeDirectory):
         files.remove_empty(root, [step.path])

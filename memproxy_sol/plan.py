@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memproxy_sol import access, exclusions, preloads, smf_manifest, steps
 from memproxy_sol import entry as entries
+from memproxy_sol import exclusions, preloads, service_plan, steps
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
@@ -25,7 +25,16 @@ from memproxy_sol.policy import Policy
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState
-from memproxy_sol.steps import MakeDirectory, MendMember, PlaceGeneration, ReplaceFile, Step, missing_directories
+from memproxy_sol.smf import State
+from memproxy_sol.steps import (
+    ChangeService,
+    MakeDirectory,
+    MendMember,
+    PlaceGeneration,
+    ReplaceFile,
+    Step,
+    missing_directories,
+)
 
 CONFIG_MODE = 0o644
 """What crle gives the file: readable by every user, or it is not in force for them (reference "crle", 5.6)."""
@@ -87,24 +96,26 @@ def install(
     generation: Generation,
     allocators: Mapping[int, str],
     adopted: Mapping[int, tuple[str, ...]],
+    service: State | None = None,
 ) -> Plan:
     """The plan that brings `abis` of the host to `policy`.
 
     `generation` holds the libraries of these ABIs, `allocators` the allocator's file name in it by bits, `adopted`
-    others' preload items which the allocator stands in for. Raises RefusedError where a configuration cannot be
+    others' preload items which the allocator stands in for, `service` what a running system's SMF says of our instance
+    (None: there is none, or it is an image). Raises RefusedError where a configuration cannot be
     changed without losing something.
     """
     directory = generation.directory(policy.prefix)
     findings: list[Finding] = list(_remarks(facts, policy, abis, allocators))
     plan_steps: list[Step] = []
-    files: list[ReplaceFile] = []
+    files: list[ReplaceFile | ChangeService] = []
     created_files: dict[str, str] = dict(facts.record.files) if facts.record else {}
     if facts.exclusion_list is None:
         state = FileState(exclusions.TEMPLATE, 0o644, 0, 0)
         files.append(ReplaceFile(exclusions.LIST_PATH, None, state, "exclusion list"))
         created_files[exclusions.LIST_PATH] = digest(state.data)
-    service_files, service_findings = _service(facts, policy, created_files)
-    files += service_files
+    service_steps, service_findings = service_plan.deliver(facts, policy, created_files, service)
+    files += service_steps
     findings += service_findings
 
     changes, records = [], dict(facts.record.abis) if facts.record else {}
@@ -169,42 +180,6 @@ def _remarks(
         text = "set-id programs will print a warning of ld.so.1 at each start, since they are not to load the proxy"
         found.append(Finding("secure-system", WARNING, "policy secure", text, 'secure = "custom" avoids it'))
     return found
-
-
-def _service(facts: SolarisFacts, policy: Policy, created: dict[str, str]) -> tuple[list[ReplaceFile], list[Finding]]:
-    """The SMF manifest and the enabling profile, `created` brought up to date."""
-    if not policy.service:
-        removed = []
-        for path in (facts.manifest_path, facts.profile_path):
-            state = facts.root.read(path) if path else None
-            if path and path in created and state is not None and digest(state.data) == created[path]:
-                removed.append(ReplaceFile(path, state, None, "SMF service, which the policy does not want"))
-                del created[path]
-        return removed, []
-    findings = []
-    dtd = facts.root.read(smf_manifest.DTD_PATH)
-    manifest = smf_manifest.manifest_with(policy.program_path, dtd.data if dtd else None)
-    wanted: list[tuple[str, bytes, str]] = [(facts.manifest_path, manifest, "SMF manifest")]
-    if not facts.root.exists(policy.program_path):
-        text = "the program of the service is not in the image, so the service is delivered disabled"
-        hint = "install memproxy-sol there, then type: svcadm enable memproxy"
-        findings.append(Finding("service-program-missing", NOTE, policy.program_path, text, hint))
-    elif facts.profile_path is None:
-        text = "this release has no directory for profiles of ours, so the service is delivered disabled"
-        findings.append(Finding("service-disabled", NOTE, facts.manifest_path, text, "svcadm enable memproxy"))
-    else:
-        wanted.append((facts.profile_path, smf_manifest.profile(), "SMF profile that enables the service"))
-    files = []
-    for path, data, purpose in wanted:
-        before = facts.root.read(path)
-        after = FileState(data, smf_manifest.MODE, smf_manifest.OWNER, smf_manifest.GROUP)
-        if before is not None and path not in created and before.data != data:
-            text = "is somebody else's file where ours has to go"
-            raise RefusedError(text, where=path, hint=access.aside(facts.root, path))
-        created[path] = digest(data)
-        if before != after:
-            files.append(ReplaceFile(path, before, after, purpose))
-    return files, findings
 
 
 def _configure(

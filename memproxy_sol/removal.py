@@ -11,7 +11,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from memproxy_sol import access, journal, processes
+from memproxy_sol import access, journal, processes, service_plan
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.errors import HostError, LdConfigError
@@ -23,11 +23,15 @@ from memproxy_sol.plan import ConfigChange, Plan
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState, Root
+from memproxy_sol.smf import State
 from memproxy_sol.steps import RemoveGeneration, ReplaceFile, Step
 
 
-def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool) -> Plan:
-    """The plan that takes our entry out of the configurations of `abis`, and with `purge` everything else of ours."""
+def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: State | None = None) -> Plan:
+    """The plan that takes our entry out of the configurations of `abis`, and with `purge` everything else of ours.
+
+    `service` is what a running system's SMF says of our instance.
+    """
     record = facts.record or Record()
     findings: list[Finding] = []
     plan_steps: list[Step] = []
@@ -48,7 +52,7 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool) -> Plan:
     still_configured = bool(remaining)
     if not still_configured:
         for path in [path for path in files if path != LIST_PATH]:
-            _remove_ours(facts, path, "SMF manifest or profile", files, plan_steps, findings)
+            _remove_ours(facts, path, "SMF manifest or profile", files, plan_steps, findings, service)
     generations = dict(record.generations)
     if purge:
         named = _generations_named(facts, after)
@@ -171,7 +175,13 @@ def _is_empty(config: LdConfig) -> bool:
 
 
 def _remove_ours(
-    facts: SolarisFacts, path: str, purpose: str, files: dict[str, str], plan_steps: list[Step], findings: list[Finding]
+    facts: SolarisFacts,
+    path: str,
+    purpose: str,
+    files: dict[str, str],
+    plan_steps: list[Step],
+    findings: list[Finding],
+    service: State | None = None,
 ) -> None:
     """Remove a file which we created, unless somebody has changed it since."""
     if path not in files:
@@ -184,6 +194,8 @@ def _remove_ours(
         host = shlex.quote(facts.root.host_path(path))
         text = f"was changed since install and is kept ({purpose})"
         findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
+    elif facts.root.is_live and path == facts.manifest_path:
+        plan_steps += service_plan.retire(facts, state, service)
     elif state is not None:
         plan_steps.append(ReplaceFile(path, state, None, purpose))
     del files[path]

@@ -43,6 +43,14 @@ _EARLY_IMPORT = "/lib/svc/manifest/system/early-manifest-import.xml"
 _SMARTOS = re.compile(r"smartos|joyent", re.IGNORECASE)
 
 
+FILE_NAME = "memproxy.xml"
+
+
+def is_place(path: str) -> bool:
+    """Whether a release of ours has the manifest at `path`."""
+    return path in (f"{LIB_DIRECTORY}/{FILE_NAME}", f"{VAR_DIRECTORY}/{FILE_NAME}")
+
+
 def manifest_directory(root: Root, release: str, distribution: str = "") -> str:
     """The directory whose manifests the target imports by itself.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Union
 
+from memproxy_sol import smf_manifest
 from memproxy_sol.abi import ABIS
 from memproxy_sol.generation import PLACE, Generation
 from memproxy_sol.record import RUN_DIRECTORY, checked_path, digest, file_from_json, file_to_json
@@ -130,7 +131,40 @@ class TryFile:
         return f"{self.path}.memproxy-tried"
 
 
-Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration, MendMember, TryFile]
+@dataclass(frozen=True)
+class Service:
+    """What the SMF of a running system is to know of the service, and the manifest that tells it."""
+
+    manifest: FileState | None
+    """None where no file is."""
+    imported: bool
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class ChangeService:
+    """Deliver the service on a running system, or retire it: its manifest's file, and what SMF makes of that.
+
+    Both belong into one step, since the way there and the way back need the file at opposite ends: a service is
+    imported after its file is in place, and deleted before its file goes.
+    """
+
+    path: str
+    """The manifest's."""
+    before: Service
+    after: Service
+    by_import: bool
+    """Whether manifest-import does it all (Solaris 11), rather than svccfg import and delete."""
+
+    def __str__(self) -> str:
+        if not self.after.imported:
+            return f"retire the SMF service ({self.path}): disable, delete"
+        verb = "deliver" if not self.before.imported else "bring up to date"
+        then = "enable, wait until it is online" if self.after.enabled else "leave it disabled"
+        return f"{verb} the SMF service ({self.path}): import, {then}"
+
+
+Step = Union[MakeDirectory, PlaceGeneration, ReplaceFile, RemoveGeneration, MendMember, TryFile, ChangeService]
 
 
 def to_json(step: Step) -> dict[str, Any]:
@@ -143,6 +177,14 @@ def to_json(step: Step) -> dict[str, Any]:
         return {"do": "remove-generation", "path": step.directory}
     if isinstance(step, MendMember):
         return {"do": "mend-member", "path": step.path}
+    if isinstance(step, ChangeService):
+        return {
+            "do": "change-service",
+            "path": step.path,
+            "before": _service_to_json(step.before),
+            "after": _service_to_json(step.after),
+            "by_import": step.by_import,
+        }
     return {
         "do": "try-file" if isinstance(step, TryFile) else "replace-file",
         "path": step.path,
@@ -173,7 +215,24 @@ def from_json(value: dict[str, Any]) -> Step:
         if after is None or path not in (abi.config_path for abi in ABIS.values()):
             raise ValueError(f"{path!r} cannot be tried")
         return TryFile(path, before, after, str(value["purpose"]))
+    if kind == "change-service":
+        if not smf_manifest.is_place(path):
+            raise ValueError(f"{path!r} is no place for the manifest")
+        was, becomes = _service_from_json(value["before"]), _service_from_json(value["after"])
+        return ChangeService(path, was, becomes, bool(value["by_import"]))
     raise ValueError(f"unknown step {kind!r}")
+
+
+def _service_to_json(service: Service) -> dict[str, Any]:
+    return {
+        "manifest": file_to_json(service.manifest),
+        "imported": service.imported,
+        "enabled": service.enabled,
+    }
+
+
+def _service_from_json(value: dict[str, Any]) -> Service:
+    return Service(file_from_json(value["manifest"]), bool(value["imported"]), bool(value["enabled"]))
 
 
 def summary(step: Step) -> dict[str, Any]:
@@ -182,6 +241,9 @@ def summary(step: Step) -> dict[str, Any]:
     if isinstance(step, (ReplaceFile, TryFile)):
         value["before"] = _attributes(step.before)
         value["after"] = _attributes(step.after)
+    if isinstance(step, ChangeService):
+        value["before"]["manifest"] = _attributes(step.before.manifest)
+        value["after"]["manifest"] = _attributes(step.after.manifest)
     return value
 
 

@@ -79,6 +79,12 @@ class SolarisFacts:
         """Whether this release writes and understands the identification block (not before Solaris 11)."""
         return self.release != "10"
 
+    @property
+    def imports_by_service(self) -> bool:
+        """Whether manifests are left to the service manifest-import: `svccfg import` of another, and `delete`, would
+        make administrative customisation there, which masks what files say (reference "smf", section 13)."""
+        return self.release.startswith("11")
+
     def mounted_later(self, directory: str) -> str | None:
         """The mount point over `directory` that is not mounted when the first process starts, None if there is none.
 

@@ -438,12 +438,12 @@ def test_a_change_cut_short_at_any_step_is_taken_back_by_the_next_command(
     for cut_at in range(40):
         count = 0
 
-        def do(root: Any, step: Any, cut_at: int = cut_at) -> None:
+        def do(root: Any, step: Any, services: Any = None, cut_at: int = cut_at) -> None:
             nonlocal count
             count += 1
             if count - 1 == cut_at and when == "before":
                 raise Cut
-            real_do(root, step)
+            real_do(root, step, services)
             if count - 1 == cut_at and when == "after":
                 raise Cut
 

@@ -76,11 +76,11 @@ class Configuration:
     messages: tuple[str, ...] = ()
 
 
-class _Crash(Exception):
+class Crash(Exception):
     """An address outside the mapping."""
 
 
-class _Mapping:
+class Mapped:
     """The file as it is mapped: the rest of the last page reads as zeros, beyond it is nothing."""
 
     def __init__(self, data: bytes, base: int, order: str) -> None:
@@ -90,14 +90,14 @@ class _Mapping:
     def word(self, offset: int) -> int:
         place = self.base + offset
         if place + 4 > len(self.data):
-            raise _Crash
+            raise Crash
         return int(struct.unpack_from(f"{self.order}I", self.data, place)[0])
 
     def text(self, offset: int) -> str:
         place = self.base + offset
         end = self.data.find(b"\0", place)
         if place >= len(self.data) or end < 0:
-            raise _Crash
+            raise Crash
         return self.data[place:end].decode("latin-1")
 
 
@@ -116,7 +116,7 @@ def accept(data: bytes, machine: Machine, bits: int, identifies: bool = True) ->
         if (data[4], data[5], data[6]) != (bits // 32, 1 if machine.order == "<" else 2, machine.numbers[bits]):
             return Configuration("abi mismatch")
         base = 16
-    mapped = _Mapping(data, base, machine.order)
+    mapped = Mapped(data, base, machine.order)
     version, flags = mapped.word(0), mapped.word(4)
     if version > NEWEST_VERSION:
         return Configuration("bad version")
@@ -139,18 +139,22 @@ def accept(data: bytes, machine: Machine, bits: int, identifies: bool = True) ->
                 if place == 0:
                     break
                 variables.append((mapped.text(place), kind & 2 != 0))
-    except _Crash:
+    except Crash:
         return Configuration("crash")
     return Configuration("accepted", paths[0], paths[1], tuple(variables), tuple(messages))
 
 
 def _directories(text: str, messages: list[str]) -> tuple[str, ...]:
+    """The elements of a path; one that is too long is skipped, with a line that shows it and all behind it."""
     pieces = []
-    for piece in text.replace(";", ":").split(":"):
+    text = text.replace(";", ":")
+    place = 0
+    for piece in text.split(":"):
         if len(piece) >= PATH_MAX:
-            messages.append(f"{piece}: path name too long")
+            messages.append(f"{text[place:]}: path name too long")
         elif piece:
             pieces.append(piece)
+        place += len(piece) + 1
     return tuple(pieces)
 
 
@@ -323,7 +327,7 @@ class Linker:
             )
         variables = merge(environment, configuration, bits)
         trusted = configuration.trusted or self.machine.trusted(bits)
-        messages = [f"ld.so.1: {program}: {words}" for words in configuration.messages]
+        messages = [f"ld.so.1: {program}: fatal: {program}: {words}" for words in configuration.messages]
         preloads = []
         for slot in (variables.replaceable, variables.permanent):
             for item in slot.get("LD_PRELOAD", "").replace(" ", ":").split(":"):

@@ -134,6 +134,8 @@ class Laboratory:
         self.tree = Tree(os.fspath(top))
         self.machine = MACHINES[machine]
         self.linker = Linker(self.tree, self.machine, identifies=release != "10")
+        self.config_version = 4
+        """The newest configuration file version; a Solaris 11.4 may have a higher one (reference "crle", section 6)."""
         self.programs: dict[str, Program] = {}
         self.faults: dict[str, Fault] = {}
         """By the path of the program."""
@@ -243,6 +245,11 @@ class Laboratory:
         else:
             result = program.implementation(self, argv, env, uid, stdin)
         return Result(result.status, result.out, said + result.err) if said else result
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None, uid: int = 0) -> Start | None:
+        """What ld.so.1 would do for this process, of which nothing is run; None for a static program."""
+        path, program, _ = self._executable(argv, uid)
+        return self._started(path, program, {} if env is None else env, uid)
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None = None, uid: int = 0) -> Process | Result:
         """A process that stays (a daemon, whose work is not modelled), or its death. Raises OSError as `execute`."""

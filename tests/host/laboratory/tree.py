@@ -15,6 +15,8 @@ class Tree:
 
     def __init__(self, top: str) -> None:
         self.top = os.path.realpath(top)
+        self.cwd = "/"
+        """Where relative names begin."""
         self.hidden: set[str] = set()
         """Mount points whose file system is not mounted now: nothing below them is there."""
 
@@ -24,6 +26,8 @@ class Tree:
         The last component need not exist. Raises OSError as a system call of user `uid` would: ENOENT, ENOTDIR,
         EACCES (a directory that may not be searched), ELOOP.
         """
+        if not path.startswith("/"):
+            path = f"{self.cwd}/{path}"
         pending = [part for part in path.split("/") if part]
         must_be_directory = path.endswith("/") and len(pending) > 0
         here = ""
