@@ -181,7 +181,7 @@ def take_back(root: Root, step: TryFile) -> None:
             os.rename(former, host)
     elif ours and step.before is None:
         os.unlink(host)
-    elif ours and step.before is not None:
+    elif step.before is not None and (ours or not os.path.lexists(host)):
         files.put(root, step.path, step.before)
     files.sync_directory(os.path.dirname(host))
     clear(root, step)
