@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from memproxy_sol import build, generation, journal, policy, preflight, record, removal
+from memproxy_sol import build, generation, guard, journal, policy, preflight, record, removal
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
 from memproxy_sol.elf import Library
@@ -119,10 +119,16 @@ def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) ->
 
 
 def mend_unfinished(root: Root) -> str | None:
-    """Take back (or finish) a change that was cut short; returns what was done, None if there was none."""
+    """Take back (or finish) a change that was cut short; returns what was done, None if there was none.
+
+    RefusedError for a change on trial, whose time is not over.
+    """
     journal.sweep(root)
     change = journal.unfinished(root)
-    return None if change is None else journal.recover(root, change)
+    if change is None:
+        return None
+    guard.refuse_pending(root, change)
+    return journal.recover(root, change)
 
 
 def carry_out(plan: Plan, progress: Progress = _silent) -> None:

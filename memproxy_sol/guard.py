@@ -184,7 +184,7 @@ def ask(root: Root, words: str) -> str | None:
         return _line_of(client) or None
 
 
-def forgotten(root: Root) -> journal.Change | None:
+def forgotten(root: Root, clock: Clock = pending.now) -> journal.Change | None:
     """The change with files on trial that nobody takes care of: after a reboot, or when the guard was killed.
 
     None where a guard lives, or another memproxy-sol is at work. Who holds the lock himself may ask.
@@ -194,24 +194,24 @@ def forgotten(root: Root) -> journal.Change | None:
         return None
     if is_guarded(root):
         trial = pending.read(root)
-        return change if trial is not None and pending.now() > trial.deadline + _STUCK else None
+        return change if trial is not None and clock() > trial.deadline + _STUCK else None
     return change if lock.holder(root) in (None, os.getpid()) else None
 
 
-def take_back(root: Root) -> str | None:
+def take_back(root: Root, clock: Clock = pending.now) -> str | None:
     """Take a forgotten trial back, all its steps; what was done, in words, or None if there is none.
 
     For who holds the lock. HostError or ChangeError where it cannot be done; OSError for a step that fails.
     """
-    change = forgotten(root)
+    change = forgotten(root, clock)
     return None if change is None else journal.recover(root, change)
 
 
-def refuse_pending(root: Root, change: journal.Change) -> None:
+def refuse_pending(root: Root, change: journal.Change, clock: Clock = pending.now) -> None:
     """RefusedError for a change on trial whose guard lives: another change has to wait until it is decided."""
-    if change.state == "trial" and is_guarded(root) and forgotten(root) is None:
+    if change.state == "trial" and is_guarded(root) and forgotten(root, clock) is None:
         trial = pending.read(root)
-        left = max(0.0, trial.deadline - pending.now()) if trial else 0.0
+        left = max(0.0, trial.deadline - clock()) if trial else 0.0
         text = f"change {change.number} ({change.what}) is on trial for another {left:.0f} seconds"
         raise RefusedError(text, where=root.path, hint="type memproxy-sol confirm, or wait until it is taken back")
 
