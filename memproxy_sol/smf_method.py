@@ -16,9 +16,12 @@ import select
 import signal
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from memproxy_sol.errors import printable
+
+if TYPE_CHECKING:
+    from memproxy_sol.root import Root
 
 LIMIT_SECONDS = 20.0
 """For the whole check, probes included: well within the 60 seconds of the manifest, after which it would be retried."""
