@@ -94,9 +94,12 @@ def _rules(exclusions: bytes) -> tuple[tuple[int, re.Pattern[bytes], str], ...]:
         if not words or words[:1] in b"#;" or b"\0" in words:
             continue
         pattern, route = words, b"system"
-        assigned = re.fullmatch(rb"(.*?)(?:^|[ \t\r]+)=(?:[ \t\r]+(\S+))?", words, re.DOTALL)
-        if assigned is not None:
-            pattern, route = assigned[1].strip(BLANKS), assigned[2] or b""
+        pieces = re.split(rb"[ \t\r]+", words)
+        if len(pieces) > 1 and pieces[-1] == b"=":
+            continue  # no route behind it
+        if len(pieces) > 1 and pieces[-2] == b"=":
+            route = pieces[-1]
+            pattern = words[: len(words) - len(route)].rstrip(BLANKS)[:-1].rstrip(BLANKS)
         if not pattern or route not in (b"system", b"custom"):
             continue
         regex = _regex(pattern)

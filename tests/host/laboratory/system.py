@@ -194,6 +194,11 @@ class Laboratory:
     def _furnish(self) -> None:
         self.top.mkdir(parents=True, exist_ok=True)
         self.top.chmod(0o755)
+        subdirectory = {"x86": "amd64", "sparc": "sparcv9", "aarch64": "."}[self.machine.name]
+        for parent in ("lib", "lib/secure", "usr/lib", "usr/lib/secure"):
+            (self.top / parent / subdirectory).mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(self.top / parent / "64"):
+                (self.top / parent / "64").symlink_to(subdirectory)
         for directory in DIRECTORIES:
             for path in (*reversed((self.top / directory[1:]).parents), self.top / directory[1:]):
                 if not path.exists():
