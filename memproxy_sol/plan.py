@@ -1,7 +1,7 @@
 """Plan: the ordered steps that lead from the facts of a host to the policy; a plain value, printed or carried out.
 
 Order (design: a generation is in place before a configuration names it, and stays until none does): directories,
-generation, exclusion list, service, runtime linker configurations, record.
+generation, exclusion list, service, rescue, runtime linker configurations, record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memproxy_sol import entry as entries
-from memproxy_sol import exclusions, preloads, service_plan, steps
+from memproxy_sol import exclusions, preloads, rescue, service_plan, steps
 from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
@@ -119,6 +119,7 @@ def install(
     findings += service_findings
 
     changes, records = [], dict(facts.record.abis) if facts.record else {}
+    configurations: list[ReplaceFile] = []
     for abi in abis:
         ours = Entry(
             directory=directory + abi.subdirectory,
@@ -131,7 +132,10 @@ def install(
         changes.append(change)
         records[abi.bits] = abi_record
         if step is not None:
-            files.append(step)
+            configurations.append(step)
+    rescue_steps, rescue_findings = rescue.steps(facts, records, created_files)
+    files += [*rescue_steps, *configurations]
+    findings += rescue_findings
 
     plan_steps += _place(facts, directory, generation)
     made = _directories(facts, [os.path.dirname(directory), *(os.path.dirname(f.path) for f in files)])

@@ -52,7 +52,7 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
     still_configured = bool(remaining)
     if not still_configured:
         for path in [path for path in files if path != LIST_PATH]:
-            _remove_ours(facts, path, "SMF manifest or profile", files, plan_steps, findings, service)
+            _remove_ours(facts, path, _purpose(path), files, plan_steps, findings, service)
     generations = dict(record.generations)
     if purge:
         named = _generations_named(facts, after)
@@ -172,6 +172,11 @@ def _with_adopted(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConf
 def _is_empty(config: LdConfig) -> bool:
     bare = new(config.layout, config.identified)
     return replace(config, version=bare.version, flags=bare.flags) == bare
+
+
+def _purpose(path: str) -> str:
+    """What a file that we created is, in words."""
+    return "what to do when no program starts" if path.startswith("/var/ld/") else "SMF manifest or profile"
 
 
 def _remove_ours(

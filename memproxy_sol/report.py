@@ -45,6 +45,11 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def page(text: str) -> None:
+    """A text of several lines on standard output, as it is."""
+    print(text, end="")
+
+
 def print_json(value: Any) -> None:
     """`value` as indented JSON on standard output, ASCII only."""
     print(json.dumps(value, indent=2))

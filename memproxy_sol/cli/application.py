@@ -60,6 +60,7 @@ for _name in (
     "plan",
     "verify",
     "uninstall",
+    "rescue",
     "exclude",
     "explain",
     "run",

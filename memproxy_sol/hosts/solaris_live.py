@@ -153,8 +153,7 @@ def read(root: Root, shell: Shell, tolerant: bool = False) -> LiveFacts:
 
     `tolerant` takes the latter for Solaris: uninstall must not refuse because the present state is bad.
     """
-    findings: list[Finding] = []
-    _check_kind(shell, tolerant, findings)
+    findings = list(check_kind(shell, tolerant))
     kernel = (_ask(shell, findings, UNAME, "-r", "-v") or "").split(None, 1)
     names = (_ask(shell, findings, ISAINFO) or "").split()
     known = [_INSTRUCTION_SETS[name] for name in names if name in _INSTRUCTION_SETS]
@@ -175,15 +174,18 @@ def read(root: Root, shell: Shell, tolerant: bool = False) -> LiveFacts:
     )
 
 
-def _check_kind(shell: Shell, tolerant: bool, findings: list[Finding]) -> None:
+def check_kind(shell: Shell, tolerant: bool = True) -> tuple[Finding, ...]:
+    """HostError for a running system that is neither Solaris nor illumos; `tolerant` and findings as in `read`."""
+    findings: list[Finding] = []
     kind = _ask(shell, findings, UNAME, "-s")
     hint = "configure an image or an inactive boot environment with --root DIR"
     if kind is None and not tolerant:
-        failed = findings[-1]
-        raise HostError(f"{failed.text}, so it cannot be told what kind of system this is", where=UNAME, hint=hint)
+        text = f"{findings[0].text}, so it cannot be told what kind of system this is"
+        raise HostError(text, where=UNAME, hint=hint)
     if kind not in (None, "SunOS"):
         text = f"the running system is {_shown(kind or '')}, and only Solaris and illumos are changed while they run"
         raise HostError(text, where="/", hint=hint)
+    return tuple(findings)
 
 
 def _ask(shell: Shell, findings: list[Finding], *command: str) -> str | None:
