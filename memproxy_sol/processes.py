@@ -67,9 +67,18 @@ def configured(facts: SolarisFacts) -> dict[int, Configured]:
             continue
         if library not in in_force:
             continue
-        late = bool(facts.mounted_later(os.path.dirname(path)) or facts.mounted_later(directories[0]))
+        late = _mounted_late(facts, os.path.dirname(path)) or _mounted_late(facts, directories[0])
         found[bits] = Configured(library, max(times), late, file.state.data, facts.layout(file.abi))
     return found
+
+
+def _mounted_late(facts: SolarisFacts, directory: str) -> bool:
+    """Whether `directory` is not there yet when the very first process starts."""
+    if facts.live is None or not facts.live.mounts:
+        return facts.mounted_later(directory) is not None
+    # LiveFacts.mounted_later goes by the first process that reads the configuration, which is another question.
+    mount = facts.live.mount_over(facts.root.resolve(directory))
+    return mount is not None and mount.point != "/" and mount.kind != "lofs"
 
 
 def look(

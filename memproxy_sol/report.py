@@ -20,6 +20,7 @@ from memproxy_sol.errors import printable
 from memproxy_sol.findings import Finding
 from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.plan import ConfigChange, Plan
+from memproxy_sol.status import PendingTrial, Status
 from memproxy_sol.verify import Report
 from memproxy_sol.verify_live import LiveReport
 
@@ -125,6 +126,50 @@ def _processes(report: LiveReport, every: bool) -> None:
         names = ", ".join(f"{one.pid} {one.name}" for one in group[:_NAMED])
         kinds.append((state, bits, route, str(len(group)), names + (", …" if len(group) > _NAMED else "")))
     table("Processes", ("state", "abi", "route", "processes", "among them"), kinds)
+
+
+def status(value: Status) -> None:
+    """One screen: a fact a line, what is missing left out."""
+    out = console()
+
+    def say(title: str, text: str, colour: str = "") -> None:
+        shown = escape(printable(text))
+        out.print(f"{title + ':':<15}" + (f"[{colour}]{shown}[/{colour}]" if colour else shown))
+
+    say("host", value.root)
+    if value.installed == ():
+        say("installed", "nothing")
+    for abi in value.installed or ():
+        secure = "" if abi.secure else ", not for set-id programs"
+        say(f"{abi.bits}-bit", f"{abi.generation}, {abi.allocator or 'no allocator'}{secure}")
+    if value.since:
+        say("since", value.since)
+    if value.last_change:
+        say("last change", value.last_change)
+    if value.changing is not None:
+        say("being changed", f"by process {value.changing}" if value.changing else "by another process", "yellow")
+    if value.unfinished:
+        say("cut short", f"{value.unfinished}; the next install or uninstall takes it back", "bold red")
+    if value.trial:
+        say("on trial", _trial(value.trial), "yellow")
+    if value.service:
+        say("service", value.service)
+    say("exclusions", "no list" if value.exclusions is None else f"{value.exclusions} line{'s' * (value.exclusions != 1)}")
+    if value.processes is not None:
+        say("processes", ", ".join(f"{count} {word}" for word, count in sorted(value.routes.items())) or "none")
+    for problem in value.problems:
+        say("not known", problem, "yellow")
+    errors, warnings = (sum(f.severity == word for f in value.findings) for word in ("error", "warning"))
+    if value.installed or errors:
+        counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+        say("verify", counted if errors or warnings else "ok", "bold red" if errors else "")
+
+
+def _trial(trial: PendingTrial) -> str:
+    when = f"in {trial.left:.0f} seconds" if trial.left >= 0 else "now"
+    if not trial.guarded:
+        return f"change {trial.change}, of which the guard has ended: the next install, uninstall or boot takes it back"
+    return f"change {trial.change}, taken back {when} unless memproxy-sol confirm is typed"
 
 
 def config_lines(config: LdConfig | None) -> list[str]:

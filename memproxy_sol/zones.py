@@ -27,7 +27,7 @@ class Zone:
     @property
     def root(self) -> str:
         """Where its root directory lies in the global zone."""
-        return f"{self.path.rstrip('/')}/root"
+        return f"{self.path}/root"
 
 
 def read(root: Root) -> tuple[Zone, ...]:
@@ -39,9 +39,11 @@ def read(root: Root) -> tuple[Zone, ...]:
     found = []
     for line in (state.data if state else b"").decode("utf-8", "surrogateescape").splitlines():
         fields = line.split(":")
-        if line.startswith("#") or len(fields) < 3 or fields[0] == "global" or not fields[2].startswith("/"):
+        if line.startswith("#") or len(fields) < 3 or not fields[2].startswith("/"):
             continue
-        found.append(Zone(fields[0], fields[1], fields[2]))
+        zone = Zone(fields[0], fields[1], fields[2].rstrip("/"))
+        if zone.name != "global" and zone.path:
+            found.append(zone)
     return tuple(found)
 
 

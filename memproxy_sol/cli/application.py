@@ -59,11 +59,13 @@ for _name in (
     "install",
     "plan",
     "verify",
+    "status",
     "uninstall",
     "rescue",
     "exclude",
     "explain",
     "run",
+    "bypass",
     "ldconfig",
     "build",
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, cast
 
 from plumbum import cli
@@ -11,10 +12,37 @@ from plumbum import cli
 from memproxy_sol import errors, runner
 from memproxy_sol.cli.application import Command
 
-_VALUED = ("--route", "--allocator")
+
+class Starter(Command):
+    """What becomes the command that it is given; its own failures are 125 to 127, as those of env(1)."""
+
+    VALUED: tuple[str, ...] = ()
+    """Switches that take a value."""
+
+    def _usage(self, error: Exception) -> errors.MemproxyError:
+        usage = super()._usage(error)
+        return errors.CommandLineError(usage.what, hint=usage.hint)
+
+    def _parse_args(self, argv: list[str]) -> Any:
+        return super()._parse_args(_separated(argv, self.VALUED))
+
+    def begin(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
+        """Become `command`; returns only the status of a failure."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            runner.start(command, environ)
+        except OSError as error:
+            self._say(f"{command[0]}: {error.strerror}")
+            return 127 if error.errno == errno.ENOENT else 126
+        return 0
+
+    def _say(self, text: str) -> None:
+        print(f"memproxy-sol: {text}", file=sys.stderr)
 
 
-class Run(Command):
+class Run(Starter):
+    VALUED = ("--route", "--allocator")
     DESCRIPTION = "Runs one command with the proxy; nothing on the machine changes"
     DESCRIPTION_MORE = """
 The command, and every program that it starts, of both ABIs, gets libmemproxy and an allocator by LD_PRELOAD. What
@@ -52,13 +80,6 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
     )
     verbose = cli.Flag(["-v", "--verbose"], help="say on standard error what is used")
 
-    def _usage(self, error: Exception) -> errors.MemproxyError:
-        usage = super()._usage(error)
-        return errors.CommandLineError(usage.what, hint=usage.hint)
-
-    def _parse_args(self, argv: list[str]) -> Any:
-        return super()._parse_args(_separated(argv))
-
     def main(self, *command: str) -> int:
         if not command:
             raise errors.CommandLineError("no command given", hint="see memproxy-sol run --help")
@@ -76,25 +97,16 @@ The exit status is the command's; 125 if memproxy-sol fails, 126 if the command 
                 self._say(note)
             for name, value in launch.environment.items():
                 self._say(f"{name}={value}")
-        sys.stderr.flush()
-        try:
-            runner.start(command, {**environ, **launch.environment})
-        except OSError as error:
-            self._say(f"{command[0]}: {error.strerror}")
-            return 127 if error.errno == errno.ENOENT else 126
-        return 0
+        return self.begin(command, {**environ, **launch.environment})
 
     def _progress(self, text: str) -> None:
         if self.verbose or sys.stderr.isatty():
             self._say(text)
 
-    def _say(self, text: str) -> None:
-        print(f"memproxy-sol: {text}", file=sys.stderr)
 
-
-def _separated(argv: list[str]) -> list[str]:
+def _separated(argv: list[str], valued: Sequence[str]) -> list[str]:
     """`argv` with `--` before the command, so that the command's switches are never taken for ours, as in env(1)."""
     index = 0
     while index < len(argv) and argv[index].startswith("-") and argv[index] not in ("-", "--"):
-        index += 2 if argv[index] in _VALUED else 1
+        index += 2 if argv[index] in valued else 1
     return argv if argv[index : index + 1] == ["--"] else [*argv[:index], "--", *argv[index:]]

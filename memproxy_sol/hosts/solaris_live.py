@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Callable
 
-from memproxy_sol import crle_display
+from memproxy_sol import crle_display, zones
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.commands import Shell
 from memproxy_sol.crle import PROGRAM as CRLE
@@ -24,6 +24,7 @@ from memproxy_sol.crle_display import Display
 from memproxy_sol.errors import CommandError, CrleError, HostError, printable
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.root import Root
+from memproxy_sol.zones import Zone
 
 if TYPE_CHECKING:
     from memproxy_sol.hosts.solaris import ConfigFile
@@ -33,7 +34,6 @@ ISAINFO = "/usr/bin/isainfo"
 ZONENAME = "/usr/bin/zonename"
 MOUNT = "/sbin/mount"
 MNTTAB = "/etc/mnttab"
-ZONES_INDEX = "/etc/zones/index"
 
 CONFIG_DIRECTORY = "/var/ld"
 
@@ -70,20 +70,6 @@ class Mount:
     @property
     def read_only(self) -> bool:
         return "ro" in self.options
-
-
-@dataclass(frozen=True)
-class Zone:
-    """A non-global zone as etc/zones/index has it."""
-
-    name: str
-    state: str
-    path: str
-
-    @property
-    def root(self) -> str:
-        """Where its `/` lies in the global zone."""
-        return f"{self.path}/root"
 
 
 @dataclass(frozen=True)
@@ -214,11 +200,11 @@ def _zone(shell: Shell, findings: list[Finding]) -> str | None:
 
 
 def _zones(root: Root, findings: list[Finding]) -> tuple[Zone, ...]:
-    """The zones in etc/zones/index: NAME:STATE:PATH, and what later releases put behind it."""
-    text = _read(root, ZONES_INDEX, findings)
-    fields = [line.split(":") for line in (text or "").splitlines() if not line.startswith("#")]
-    zones = (Zone(f[0], f[1], f[2].rstrip("/")) for f in fields if len(f) >= 3 and f[2].startswith("/"))
-    return tuple(zone for zone in zones if zone.name != "global" and zone.path)
+    try:
+        return zones.read(root)
+    except HostError as error:
+        findings.append(Finding("host-command", WARNING, zones.INDEX, error.what))
+        return ()
 
 
 def _read(root: Root, path: str, findings: list[Finding]) -> str | None:
@@ -359,7 +345,7 @@ def obstacles(root: Root, live: LiveFacts, generations: str, written: Sequence[s
     if live.zones:
         names = ", ".join(zone.name for zone in live.zones)
         text = f"the zones {names} have configurations of their own and are left alone"
-        found.append(Finding("zones-untouched", NOTE, ZONES_INDEX, text, "run memproxy-sol in each that is to have it"))
+        found.append(Finding("zones-untouched", NOTE, zones.INDEX, text, "run memproxy-sol in each that is to have it"))
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from memproxy_sol import build, elf, resources, runner
-from memproxy_sol.cli.run import _separated
+from memproxy_sol.cli.run import Run, _separated
 from memproxy_sol.errors import CommandLineError
 from tests import needs
 
@@ -280,7 +280,7 @@ def test_switches_of_the_command_are_the_commands(environ: dict[str, str]) -> No
     ],
 )
 def test_where_the_command_begins(given: list[str], separated: list[str]) -> None:
-    assert _separated(given) == separated
+    assert _separated(given, Run.VALUED) == separated
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""Status: what is installed on a host, since when, and what uses it, in one value. It reads, and changes nothing.
+
+What cannot be read is said in its place and keeps nothing else from being shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from memproxy_sol import exclusions, generation, journal, lock, pending, processes, verify_live
+from memproxy_sol import record as records
+from memproxy_sol import verify as verification
+from memproxy_sol.commands import Shell
+from memproxy_sol.errors import HostError, MemproxyError
+from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.findings import Finding
+from memproxy_sol.process import LOADED, Process
+from memproxy_sol.root import Root
+from memproxy_sol.smf import Smf
+from memproxy_sol.smf_manifest import FMRI
+from memproxy_sol.verify import Report
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What one ABI has."""
+
+    bits: int
+    generation: str
+    allocator: str
+    """Name of the allocator's file in the generation; empty without one."""
+    secure: bool
+    """Whether set-id programs get it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class PendingTrial:
+    """A change that will be taken back unless it is confirmed."""
+
+    change: int
+    left: float
+    """Seconds until it is taken back; negative if that is overdue."""
+    guarded: bool
+    """Whether the process lives that takes it back."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """One screen of a host."""
+
+    root: str
+    installed: tuple[Installed, ...] | None
+    """None if the record cannot be read."""
+    since: str | None
+    """Start of the install after which memproxy was there all the time, ISO 8601, UTC; None if it is not known."""
+    last_change: str | None
+    """The last complete change: number, command and start; None if there is none or the journal cannot be read."""
+    unfinished: str | None
+    """The change that was cut short."""
+    changing: int | None
+    """The process that is changing the host right now; 0 if its number is not known."""
+    trial: PendingTrial | None
+    service: str | None
+    """State of the SMF service, or why it is not known; None for an image and where there is none."""
+    exclusions: int | None
+    """Lines of the exclusion list that apply; None without a list."""
+    processes: tuple[Process, ...] | None
+    findings: tuple[Finding, ...]
+    problems: tuple[str, ...] = ()
+    """What could not be read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        return {
+            "root": self.root,
+            "installed": None if self.installed is None else [one.to_json() for one in self.installed],
+            "since": self.since,
+            "last_change": self.last_change,
+            "unfinished": self.unfinished,
+            "changing": self.changing,
+            "trial": None if self.trial is None else self.trial.to_json(),
+            "service": self.service,
+            "exclusions": self.exclusions,
+            "processes": None if self.processes is None else processes.counts(self.processes),
+            "errors": sum(finding.severity == "error" for finding in self.findings),
+            "warnings": sum(finding.severity == "warning" for finding in self.findings),
+            "problems": list(self.problems),
+        }
+
+    @property
+    def routes(self) -> dict[str, int]:
+        """How many processes are on each route; those without libmemproxy as `without`."""
+        counted: dict[str, int] = {}
+        for process in self.processes or ():
+            if process.state in ("kernel", "zombie", "gone", "other-zone"):
+                continue
+            word = (process.route or "unknown") if process.state == LOADED else "without"
+            counted[word] = counted.get(word, 0) + 1
+        return counted
+
+
+def read(root: Root, shell: Shell | None = None, **stated: str | None) -> Status:
+    """The status of the host below `root`; with a `shell` the state of its service, too.
+
+    `stated` is the `host`, `release` and `machine` of `hosts.solaris.read`. Raises HostError where the tree cannot be
+    judged at all.
+    """
+    problems: list[str] = []
+    report = _report(root, stated)
+    history = _history(root, problems)
+    last = next((change for change in reversed(history) if change.state == "complete"), None)
+    unfinished, trial = _unfinished(root, problems)
+    return Status(
+        root=root.path,
+        installed=_installed(root, problems),
+        since=_since(history),
+        last_change=None if last is None else f"{last.number} ({last.what}), {last.started}",
+        unfinished=unfinished,
+        changing=lock.holder(root),
+        trial=trial,
+        service=None if shell is None else _service(Smf(shell, root)),
+        exclusions=_exclusions(root, problems),
+        processes=getattr(report, "processes", None),
+        findings=report.findings,
+        problems=tuple(problems),
+    )
+
+
+def _report(root: Root, stated: dict[str, str | None]) -> Report:
+    return verify_live.verify(root, **stated) if root.is_live else verification.verify(root, **stated)
+
+
+def _installed(root: Root, problems: list[str]) -> tuple[Installed, ...] | None:
+    try:
+        record = records.read(root)
+    except HostError as error:
+        problems.append(str(error))
+        return None
+    found = []
+    for bits, abi in sorted(record.abis.items()) if record else ():
+        allocators = [name for name in abi.files if name != generation.LIBRARY]
+        found.append(Installed(bits, abi.generation, "".join(allocators[:1]), abi.trusted))
+    return tuple(found)
+
+
+def _history(root: Root, problems: list[str]) -> tuple[journal.Change, ...]:
+    try:
+        return journal.history(root)
+    except HostError as error:
+        problems.append(str(error))
+        return ()
+
+
+def _since(history: tuple[journal.Change, ...]) -> str | None:
+    """The first complete change that was no uninstall, after the last one that was."""
+    since = None
+    for change in history:
+        if change.state != "complete":
+            continue
+        since = None if change.what == "uninstall" else since or change.started
+    return since
+
+
+def _unfinished(root: Root, problems: list[str]) -> tuple[str | None, PendingTrial | None]:
+    try:
+        change = journal.unfinished(root)
+    except HostError as error:
+        if not isinstance(error.__cause__, PermissionError):  # which the history has told already
+            problems.append(str(error))
+        return None, None
+    if change is None:
+        return None, None
+    known = pending.read(root) if change.state == "trial" else None
+    if known is not None and known.change == change.number:
+        return None, PendingTrial(change.number, known.deadline - pending.now(), pending.is_guarded(root))
+    return f"{change.number} ({change.what}), {change.started}", None
+
+
+def _service(smf: Smf) -> str | None:
+    try:
+        state = smf.state(FMRI)
+    except MemproxyError as error:
+        return f"not known: {error.what}"
+    return None if state is None else str(state)
+
+
+def _exclusions(root: Root, problems: list[str]) -> int | None:
+    try:
+        state = root.read(LIST_PATH)
+    except HostError as error:
+        problems.append(str(error))
+        return None
+    return None if state is None else sum(not line.problem for line in exclusions.parse(state.data))
