@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ def register(lab: Laboratory) -> None:
         ("/usr/bin/true", 64, true),
         ("/usr/bin/true32", 32, true),
         ("/usr/bin/ls", native, ls),
+        ("/usr/bin/rm", native, remove),
+        ("/usr/bin/mv", 64, move),
         ("/usr/bin/id", native, identity),
         ("/usr/bin/isainfo", native, isainfo),
         ("/usr/bin/uname", native, uname),
@@ -69,6 +72,29 @@ def ls(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, s
             continue
         out += "".join(f"{name}\n" for name in names)
     return _result(status, out, err)
+
+
+def remove(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
+    """Removes files."""
+    err = ""
+    for path in [word for word in argv[1:] if not word.startswith("-")]:
+        try:
+            host = lab.tree.host(path, uid, follow=False)
+            if not lab.tree.may(os.path.dirname(lab.tree.resolve(path, uid, follow=False)), uid, 3):
+                raise PermissionError(13, "Permission denied", path)
+            os.unlink(host)
+        except OSError as error:
+            err += f"{path}: {error.strerror}\n"
+    return _result(2 if err and "-f" not in argv else 0, err=err)
+
+
+def move(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
+    """Renames a file; root only."""
+    try:
+        os.rename(lab.tree.host(argv[1], uid, follow=False), lab.tree.host(argv[2], uid, follow=False))
+    except OSError as error:
+        return _result(2, err=f"mv: cannot rename {argv[1]} to {argv[2]}: {error.strerror}\n")
+    return _result(0)
 
 
 def identity(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:

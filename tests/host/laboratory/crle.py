@@ -19,7 +19,7 @@ from tests.host.laboratory import elf
 from tests.host.laboratory.ldso import MAGIC, SIGSEGV, Crash, Mapped, default_file
 
 if TYPE_CHECKING:
-    from tests.host.laboratory.system import Laboratory, Result
+    from tests.host.laboratory.system import Implementation, Laboratory, Result
 
 VERSION = 4
 IGNORE, BITS_64, SPLIT_LIB = 1, 4, 8
@@ -196,6 +196,20 @@ def removes_and_dies(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str
         if word == "-c" and at + 1 < len(argv) and lab.tree.exists(argv[at + 1]):
             os.unlink(lab.tree.host(argv[at + 1]))
     return Result(-9)
+
+
+def writes_other(data: bytes) -> Implementation:
+    """A crle that writes `data` instead, and says that all is well: a fault."""
+
+    def run(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
+        from tests.host.laboratory.system import Result
+
+        for at, word in enumerate(argv):
+            if word == "-c" and at + 1 < len(argv):
+                lab.write(argv[at + 1], data)
+        return Result(0)
+
+    return run
 
 
 class _Twin(Exception):

@@ -101,7 +101,9 @@ class Mapped:
         return self.data[place:end].decode("latin-1")
 
 
-def accept(data: bytes, machine: Machine, bits: int, identifies: bool = True) -> Configuration:
+def accept(
+    data: bytes, machine: Machine, bits: int, identifies: bool = True, newest: int = NEWEST_VERSION
+) -> Configuration:
     """What ld.so.1 of this ABI makes of a file's content (section 3.7).
 
     `identifies` is False for Solaris 10, whose linker does not know the identification block (section 6).
@@ -118,7 +120,7 @@ def accept(data: bytes, machine: Machine, bits: int, identifies: bool = True) ->
         base = 16
     mapped = Mapped(data, base, machine.order)
     version, flags = mapped.word(0), mapped.word(4)
-    if version > NEWEST_VERSION:
+    if version > newest:
         return Configuration("bad version")
     if flags & 1:
         return Configuration("ignored flag")
@@ -290,6 +292,7 @@ class Linker:
 
     def __init__(self, tree: Tree, machine: Machine = X86, identifies: bool = True) -> None:
         self.tree, self.machine, self.identifies = tree, machine, identifies
+        self.newest_version = NEWEST_VERSION
         self._objects: dict[tuple[int, ...], elf.Object] = {}
 
     def configure(
@@ -314,7 +317,8 @@ class Linker:
             if file is None:
                 file = (not secure and asked("LD_CONFIG")) or default_file(bits)
             try:
-                configuration = accept(self.tree.read(file, uid), self.machine, bits, self.identifies)
+                data = self.tree.read(file, uid)
+                configuration = accept(data, self.machine, bits, self.identifies, self.newest_version)
             except OSError:
                 configuration = Configuration("cannot open")
         if asked("LD_NOENVCONFIG"):

@@ -140,12 +140,8 @@ def _init_environment(smf: Smf) -> dict[str, str]:
 def _early_import(smf: Smf) -> None:
     """svc.startd runs the import program before any service; what it says is in the volatile log only."""
     environment = {"PATH": "/usr/sbin:/usr/bin", **smf.init_environment, "SMF_FMRI": EARLY, "SMF_METHOD": "start"}
-    hidden = {"/var"} if smf.lab.var_mounted_late else set()
-    smf.lab.tree.hidden |= hidden
-    try:
+    with smf.lab.early():
         result = smf.lab.execute([PROGRAM], environment, 0, b"")
-    finally:
-        smf.lab.tree.hidden -= hidden
     text = (result.out + result.err).decode("utf-8", "surrogateescape")
     smf.append("/etc/svc/volatile/system-early-manifest-import:default.log", text)
 

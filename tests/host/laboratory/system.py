@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -28,7 +29,7 @@ DIRECTORIES = (
     *("/usr/local/bin", "/usr/local/lib", "/usr/sbin", "/var/adm", "/var/ld/64", "/var/opt", "/var/run"),
     *("/var/svc/log", "/var/svc/manifest/site", "/var/tmp"),
 )
-EMPTIED = ("/tmp", "/var/run", "/etc/svc/volatile", "/proc")
+EMPTIED = ("/etc/svc/volatile", "/tmp", "/var/run", "/proc")
 """What lies in memory and is gone after a reboot."""
 
 FILES = {
@@ -134,8 +135,6 @@ class Laboratory:
         self.tree = Tree(os.fspath(top))
         self.machine = MACHINES[machine]
         self.linker = Linker(self.tree, self.machine, identifies=release != "10")
-        self.config_version = 4
-        """The newest configuration file version; a Solaris 11.4 may have a higher one (reference "crle", section 6)."""
         self.programs: dict[str, Program] = {}
         self.faults: dict[str, Fault] = {}
         """By the path of the program."""
@@ -143,26 +142,72 @@ class Laboratory:
         self.calls: list[tuple[str, ...]] = []
         """argv of every process that was tried, the dead ones included."""
         self.zone = "global"
-        self.var_mounted_late = False
-        """/var is a file system of its own, mounted after the first processes have started."""
+        self.late_mounts: set[str] = set()
+        """Mount points of what is mounted after the first processes have started."""
         self.boots = 0
-        self.booting = False
-        self.mounts: list[tuple[str, str, str, str]] = [
-            ("rpool/ROOT/solaris", "/", "zfs", "rw"),
-            ("proc", "/proc", "proc", ""),
-            ("swap", "/etc/svc/volatile", "tmpfs", "xattr"),
-            ("swap", "/tmp", "tmpfs", "xattr"),
-            ("swap", "/var/run", "tmpfs", "xattr"),
-        ]
-        """Device, mount point, type, options: what `mount -p` shows."""
+        self.mounts: list[tuple[str, str, str, str]] = []
+        """Device, mount point, type, options."""
+        self.memory = EMPTIED
+        """Directories that lie in memory."""
         self._next_pid = 100
         self._furnish()
+        self.mount("rpool/ROOT/openindiana", "/", "zfs", "dev=4350002")
+        for device, point, kind in (("proc", "/proc", "proc"), *(("swap", path, "tmpfs") for path in EMPTIED[:3])):
+            self.mount(device, point, kind, "xattr,dev=4440001" if kind == "tmpfs" else "dev=42c0000")
         commands.register(self)
         crle.register(self)
         self.environments = beadm.Environments(self)
         self.smf = Smf(self)
         """The service management; a fresh tree has been booted once by it."""
         self.calls.clear()
+
+    @property
+    def config_version(self) -> int:
+        """The newest configuration file version; a Solaris 11.4 may have a higher one (reference "crle", section 6)."""
+        return self.linker.newest_version
+
+    @config_version.setter
+    def config_version(self, version: int) -> None:
+        self.linker.newest_version = version
+
+    @property
+    def var_mounted_late(self) -> bool:
+        """Whether /var is a file system of its own, mounted after the first processes have started."""
+        return "/var" in self.late_mounts
+
+    @var_mounted_late.setter
+    def var_mounted_late(self, late: bool) -> None:
+        if late and not self.var_mounted_late:
+            self.mount("rpool/var", "/var", "zfs", "dev=4350003", late=True)
+        elif not late and self.var_mounted_late:
+            self.unmount("/var")
+
+    def mount(self, device: str, point: str, kind: str, options: str = "", late: bool = False) -> None:
+        """A line of the mount table; `late`: not yet there when the first processes start."""
+        self.mounts.append((device, point, kind, options))
+        if late:
+            self.late_mounts.add(point)
+        self._write_mnttab()
+
+    def unmount(self, point: str) -> None:
+        """The line is gone; the files stay where they are, since nothing is really mounted here."""
+        self.mounts = [mount for mount in self.mounts if mount[1] != point]
+        self.late_mounts.discard(point)
+        self._write_mnttab()
+
+    def _write_mnttab(self) -> None:
+        lines = ["\t".join((*mount[:3], mount[3] or "rw", "1700000000")) + "\n" for mount in self.mounts]
+        (self.top / "etc/mnttab").write_text("".join(lines))
+
+    @contextlib.contextmanager
+    def early(self) -> Iterator[None]:
+        """The time of a boot in which the late file systems are not mounted yet."""
+        before = set(self.tree.hidden)
+        self.tree.hidden |= self.late_mounts
+        try:
+            yield
+        finally:
+            self.tree.hidden = before
 
     # The tree
 
@@ -365,31 +410,33 @@ class Laboratory:
             return None
         return f"{path} ended with {started.status}: {' / '.join(started.messages)}"
 
-    def boot(self) -> None:
+    def boot(self, environment: str | None = None) -> None:
         """Reboot: the processes end, memory file systems are empty, init and what it starts come up.
 
-        Raises Bricked where one of the first processes does not start.
+        `environment` is the boot environment chosen at the console. Raises Bricked where one of the first processes
+        does not start.
         """
         self.boots += 1
         self.processes.clear()
-        for directory in EMPTIED:
+        for directory in self.memory:
             self._empty(self.top / directory[1:])
-        self.environments.boot()
-        hidden = {"/var"} if self.var_mounted_late else set()
-        self.tree.hidden |= hidden
-        self.booting = True
-        try:
-            for argv, env, stays in BOOT:
-                started = self.spawn(argv, env) if stays else self.execute(argv, env)
-                if isinstance(started, Result) and started.status != 0:
-                    words = started.err.decode("utf-8", "replace").strip()
-                    raise Bricked(f"{argv[0]} ended with {started.status}: {words}")
-        except OSError as error:
-            raise Bricked(f"{error.filename}: {error.strerror}") from None
-        finally:
-            self.booting = False
-            self.tree.hidden -= hidden
+        self.environments.boot(environment)
+        for directory in self.memory:
+            self._empty(self.top / directory[1:])
+        self._write_mnttab()
+        with self.early():
+            self._start_up()
         self.smf.boot()
+
+    def _start_up(self) -> None:
+        for argv, env, stays in BOOT:
+            try:
+                started = self.spawn(argv, env) if stays else self.execute(argv, env)
+            except OSError as error:
+                raise Bricked(f"{argv[0]}: {error.strerror}") from None
+            if isinstance(started, Result) and started.status != 0:
+                words = started.err.decode("utf-8", "replace").strip()
+                raise Bricked(f"{argv[0]} ended with {started.status}: {words}")
 
     @staticmethod
     def _empty(directory: Path) -> None:
