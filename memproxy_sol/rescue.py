@@ -21,10 +21,11 @@ from memproxy_sol.errors import HostError, printable
 from memproxy_sol.findings import NOTE, Finding
 from memproxy_sol.hosts import solaris, solaris_live
 from memproxy_sol.hosts.solaris import SolarisFacts
-from memproxy_sol.hosts.solaris_live import LiveFacts, Mount, Zone
+from memproxy_sol.hosts.solaris_live import LiveFacts, Mount
 from memproxy_sol.record import AbiRecord, digest
 from memproxy_sol.root import FileState, Root
 from memproxy_sol.steps import ReplaceFile
+from memproxy_sol.zones import Zone
 
 TEXT_PATH = "/var/ld/memproxy-rescue.txt"
 TITLE = "When no program starts any more: memproxy-sol on this system"

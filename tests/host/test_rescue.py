@@ -18,9 +18,10 @@ from memproxy_sol.abi import X86
 from memproxy_sol.cli import main
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError
-from memproxy_sol.hosts.solaris_live import LiveFacts, Mount, Zone
+from memproxy_sol.hosts.solaris_live import LiveFacts, Mount
 from memproxy_sol.ld_config import Variable, encode, layout_for, new
 from memproxy_sol.root import Root
+from memproxy_sol.zones import Zone
 from tests.host.laboratory import Bricked, Laboratory, Program, Result
 from tests.host.live import Live
 from tests.images import CONFIG, Image
