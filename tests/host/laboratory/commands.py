@@ -167,7 +167,10 @@ def mount(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int
 
 
 def shell(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
-    """One simple command line: `:`, `exit N`, `echo WORDS`, `[exec] [NAME=VALUE…] PROGRAM ARGUMENTS…`."""
+    """One simple command line: `:`, `exit N`, `echo WORDS`, `[exec] [NAME=VALUE…] PROGRAM ARGUMENTS…`.
+
+    What follows `exec PROGRAM …;` or `&&` is never reached, for the program replaces the shell.
+    """
     if len(argv) < 3 or argv[1] != "-c":
         return _result(0)
     name = argv[0].rpartition("/")[2]
@@ -176,8 +179,10 @@ def shell(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int
     except ValueError:
         return _result(3, err=f"{name}: syntax error at line 1: `\"' unmatched\n")
     variables = dict(env)
+    prefix = f"{name}: line 1"
     if words[:1] == ["exec"]:
-        words = words[1:]
+        words = _until_operator(argv[2])[1:]
+        prefix = f"{argv[0]}[1]: exec"
     while words and words[0].partition("=")[0].isidentifier() and "=" in words[0]:
         variable, _, value = words.pop(0).partition("=")
         variables[variable] = value
@@ -194,10 +199,22 @@ def shell(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int
                 program = f"{directory}/{program}"
                 break
         else:
-            return _result(127, err=f"{name}: line 1: {words[0]}: not found\n")
+            return _result(127, err=f"{prefix}: {words[0]}: not found\n")
     try:
         return lab.execute([program, *words[1:]], variables, uid, stdin)
     except OSError as error:
         missing = error.errno == 2
-        why = "not found" if missing else "cannot execute"
-        return _result(127 if missing else 126, err=f"{name}: line 1: {words[0]}: {why}\n")
+        why = "not found" if missing else f"cannot execute [{error.strerror}]"
+        return _result(127 if missing else 126, err=f"{prefix}: {words[0]}: {why}\n")
+
+
+def _until_operator(line: str) -> list[str]:
+    """The words before the first `;`, `&`, `|` or redirection that is not quoted."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+    lexer.whitespace_split = True
+    words = []
+    for word in lexer:
+        if set(word) <= set(";&|<>"):
+            break
+        words.append(word)
+    return words

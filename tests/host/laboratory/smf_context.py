@@ -108,8 +108,8 @@ def context(instance: Instance, method: str, command: str, smf: Smf) -> Context:
     common = instance.look_up("method_context", "use_profile", "running") is not None
 
     def setting(name: str) -> str | None:
-        group = method if own and name != "environment" else "method_context"
-        found = instance.look_up(group, name, "running")
+        # Property by property: a method's context with a directory alone keeps the service's credential (seen).
+        found = instance.look_up(method, name, "running") or instance.look_up("method_context", name, "running")
         return found.values[0] if found is not None else None
 
     environment = {

@@ -75,14 +75,14 @@ class Restarter:
                 return
 
     def step(self) -> bool:
-        """One thing; False if there was nothing to do."""
-        for instance in sorted(self.smf.repository.instances(), key=lambda one: one.fmri):
-            what = self._next(instance)
-            if what is not None:
-                self.smf.now += 0.1
-                self._do(instance, what)
-                return True
-        return False
+        """One thing; False if there was nothing to do. What is new is taken over before anything is started."""
+        waiting = [(one, what) for one in self.smf.repository.instances() if (what := self._next(one)) is not None]
+        if not waiting:
+            return False
+        instance, what = min(waiting, key=lambda pair: (pair[1] != "adopt", pair[0].fmri))
+        self.smf.now += 0.1
+        self._do(instance, what)
+        return True
 
     def _next(self, instance: Instance) -> str | None:
         runtime = instance.runtime

@@ -382,8 +382,8 @@ class _Run:
             if found is None:
                 self.call.say(_group_line(group, width, 0))
             else:
-                values = "".join(f" {_listed(value, found)}" for value in found.values) or " "
-                self.call.say(f"{name:<{width}}  {found.type:<7} {values[1:]}")
+                values = "".join(f" {_listed(value, found)}" for value in found.values)
+                self.call.say(f"{name:<{width}}  {found.type:<7} {values}")
 
     def _listsnap(self, tokens: list[tuple[str, str]]) -> None:
         instance = self._entity()
@@ -476,6 +476,6 @@ def _group_line(group: Group, width: int, kinds: int) -> str:
 
 
 def _listed(value: str, found: Property) -> str:
-    quoted = not value or re.search(r'[\s"()=>;]', value) or (len(found.values) > 1 and found.type.endswith("string"))
+    quoted = not value or re.search(r'[\s"()]', value) or (len(found.values) > 1 and found.type.endswith("string"))
     escaped = re.sub(r'(["\\])', r"\\\1", value)
     return f'"{escaped}"' if quoted else value
