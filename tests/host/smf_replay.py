@@ -34,6 +34,14 @@ DOMAIN_PAGES = (
     '<documentation><manpage title="domainname" section="1M" manpath=":default"/>'
     '<manpage title="defaultdomain" section="4" manpath=":default"/></documentation></template>'
 )
+PLATFORM = re.compile(
+    r"^(/etc/svc system profiles not found|ln: cannot create /etc/svc/profile/platform|svcadm: Repository is read-only"
+    r"|etc_svc_profile_platform|.*/etc/svc/profile/platform\.xml).*\n",
+    re.MULTILINE,
+)
+"""Lines about the link from platform.xml to the profile of the machine's platform, which a laboratory has not."""
+UNORDERED = {("import-early", (0, "stdout"))}
+"""Instances that were disabled within one second, in an order that depends on the emulated machine's clock."""
 SHELL_NAMES = re.compile(r"^(A__z|PWD|SHLVL|_)=.*\n", re.MULTILINE)
 """Variables of ksh93's own in the environment that a method prints."""
 
@@ -78,7 +86,7 @@ class Machine:
 
 def machine(top: Path) -> Machine:
     """The recorded machine before the first record."""
-    lab = Laboratory(top)
+    lab = Laboratory(top, machine="aarch64")
     here = Machine(lab)
     for path, text in ACCOUNTS.items():
         lab.write(path, text.encode())
@@ -169,7 +177,9 @@ class Replay:
 
     def compare(self, what: object, wanted: str | None, got: str) -> None:
         """Note a difference, unless this is named as not modelled."""
-        wanted, got = normalised(wanted or ""), normalised(got)
+        wanted, got = PLATFORM.sub("", normalised(wanted or "")), normalised(got)
+        if (self.name, what) in UNORDERED:
+            wanted, got = (" ".join(sorted(text.splitlines())) for text in (wanted, got))
         if (self.name, what) in self.unmodelled:
             self.skipped.add((self.name, what))
         elif wanted != got:
@@ -258,6 +268,8 @@ def shell_line(here: Machine, line: str) -> Result:
         return Result(status, "".join(lines[-int(found.group(2) or 10**6) :]).encode(), err.encode())
     elif words[0] == "svcprop":
         return here.run(*words)
+    elif words[0] in ("/usr/bin/od", "ls"):
+        return Result(0 if all(lab.path(word).exists() for word in words if word.startswith(("/var", "/lib"))) else 2)
     else:
         raise NotImplementedError(line)
     return Result(0)

@@ -7,13 +7,16 @@ from typing import Callable
 
 import pytest
 
-from tests.host.smf_replay import FMRI, RECORDS, Machine, Replay, machine
+from tests.host.smf_replay import FMRI, IMPORT_LOG, LOG, RECORDS, Machine, Replay, machine
 
 UNMODELLED: dict[tuple[str, object], str] = {
     (
         "context-user-daemon",
         "log",
     ): "the emulated machine did not let the method's ksh open /dev/null (its note says so)",
+    ("after-reboot", (1, "stdout")): "taken while the machine still booted (its note says so)",
+    ("import-early", (5, "stdout")): "ls -l of the manifests, whose sizes are those of the record's texts",
+    ("preload-broken", (2, "stdout")): "the bytes of a configuration are held to crle's own recordings",
 }
 """What is not replayed, by record and what, with the reason."""
 
@@ -261,3 +264,51 @@ def test_a_record(name: str, here: Machine) -> None:
     assert replay.steps == len(RECORDS[name]["steps"])
     assert not replay.differences, "\n".join(replay.differences)
     assert replay.skipped == {key for key in UNMODELLED if key[0] == name}
+
+
+def test_a_story_of_manifests_profiles_and_reboots(here: Machine) -> None:
+    """The records of the import at boot, in their order, on one machine."""
+    for name in CHAIN:
+        replay = Replay(RECORDS[name], here, UNMODELLED)
+        replay.files()
+        _chapter(replay)
+        assert replay.steps == len(RECORDS[name]["steps"])
+        assert not replay.differences, f"{name}: " + "\n".join(replay.differences)
+        assert replay.skipped == {key for key in UNMODELLED if key[0] == name}
+
+
+IMPORT = "svc:/system/manifest-import:default"
+CHANGES = ("cp", "rm", "touch", "svccfg delete", "svccfg delhash")
+"""Behind these steps manifest-import was restarted."""
+
+
+def _chapter(replay: Replay) -> None:
+    here, name = replay.here, replay.name
+    if name == "import-early":
+        for place, manifest in (
+            ("/lib/svc/manifest/site/memproxy.xml", "good"),
+            ("/lib/svc/manifest/site/keep.xml", "keep"),
+            ("/etc/svc/profile/site/memproxy.xml", "profile"),
+            ("/var/svc/manifest/site/varsite.xml", "varsite"),
+        ):
+            here.lab.write(place, here.lab.path(f"/opt/t/m/{manifest}.xml").read_bytes())
+        here.lab.path(IMPORT_LOG).unlink()
+        here.lab.boot()
+    elif name == "import-restart-again":
+        here.settled("svcadm", "restart", IMPORT)
+    elif name == "import-by-hand-standard-place":
+        here.lab.path("/lib/svc/manifest/site/bad.xml").unlink()  # no later log of the machine speaks of it
+    elif name == "profile-apply":
+        # The log that the last record shows begins with such a run.
+        here.lab.path(IMPORT_LOG).write_text("")
+        here.settled("svcadm", "restart", IMPORT)
+    elif name in ("after-reboot", "after-removal-reboot"):
+        here.lab.boot()
+    if name == "import-restart-new":
+        here.new_log(IMPORT_LOG)
+    for index, step in enumerate(replay.record["steps"]):
+        replay.step(index)
+        line = step.get("sh") or " ".join(step["argv"])
+        if line.startswith(CHANGES) and "restart" in name:
+            here.settled("svcadm", "restart", IMPORT)
+    replay.end(LOG if name == "import-early" else IMPORT_LOG)

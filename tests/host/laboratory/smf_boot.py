@@ -102,8 +102,6 @@ def boot(smf: Smf) -> None:
     """Start svc.startd: the early import, then every instance is taken over. Nothing is started yet."""
     smf.init_environment = _init_environment(smf)
     smf.applied_early = set()
-    for instance in smf.repository.instances():
-        instance.runtime.requests = ["adopt"]
     first = not smf.repository.services
     if smf.release != "10":
         smf.early = True
@@ -114,8 +112,9 @@ def boot(smf: Smf) -> None:
     elif first:
         _seed(smf)
     for instance in smf.repository.instances():
-        instance.runtime.requests = ["adopt"]
-        smf.restarter._set(instance, "uninitialized", "none")
+        early = instance.fmri == EARLY  # svc.startd's own: it is over
+        instance.runtime.requests = [] if early else ["adopt"]
+        smf.restarter.put(instance, "online" if early else "uninitialized", "none")
 
 
 def _seed(smf: Smf) -> None:

@@ -111,7 +111,7 @@ class Restarter:
     def _on_adopt(self, instance: Instance) -> None:
         instance.runtime.enabled = instance.enabled
         self._log(instance, "Enabled." if instance.enabled else "Disabled.")
-        self._set(instance, "offline" if instance.enabled else "disabled", "per_configuration")
+        self.put(instance, "offline" if instance.enabled else "disabled", "per_configuration")
 
     def _on_enable(self, instance: Instance) -> None:
         if instance.runtime.enabled:
@@ -119,7 +119,7 @@ class Restarter:
         instance.runtime.enabled = True
         if instance.state == "disabled":
             self._log(instance, "Enabled.")
-            self._set(instance, "offline", "enable_request")
+            self.put(instance, "offline", "enable_request")
 
     def _on_disable(self, instance: Instance) -> None:
         runtime = instance.runtime
@@ -132,7 +132,7 @@ class Restarter:
             if instance.state == "maintenance":
                 self._log(instance, "Leaving maintenance because disable requested.")
             self._log(instance, "Disabled.")
-            self._set(instance, "disabled", "disable_request")
+            self.put(instance, "disabled", "disable_request")
 
     def _on_restart(self, instance: Instance) -> None:
         if instance.state in UP:
@@ -155,7 +155,7 @@ class Restarter:
         self._log(instance, "Leaving maintenance because clear requested.")
         self._log(instance, "Enabled." if runtime.enabled else "Disabled.")
         self._acted(instance, "maint_off")
-        self._set(instance, "offline" if runtime.enabled else "disabled", "clear_request")
+        self.put(instance, "offline" if runtime.enabled else "disabled", "clear_request")
 
     def _on_maintenance(self, instance: Instance) -> None:
         if instance.state == "maintenance":
@@ -166,7 +166,7 @@ class Restarter:
             self._run(instance, "stop", "maintenance", "service_request")
         else:
             self._log(instance, "Stopping for maintenance due to service_request.")
-            self._set(instance, "maintenance", "service_request")
+            self.put(instance, "maintenance", "service_request")
 
     def _acted(self, instance: Instance, action: str) -> None:
         """The action's property, empty once svc.startd has seen it."""
@@ -179,7 +179,7 @@ class Restarter:
         runtime.starts = [*runtime.starts, self.smf.now][-STARTS:]
         if len(runtime.starts) == STARTS and runtime.starts[-1] - runtime.starts[0] < TOO_QUICK_SECONDS * (STARTS - 1):
             self._log(instance, "Restarting too quickly, changing state to maintenance.")
-            self._set(instance, "maintenance", "restarting_too_quickly")
+            self.put(instance, "maintenance", "restarting_too_quickly")
             return
         kept = ("restart_request", "clear_request")
         reason = instance.restarter("auxiliary_state") or ""
@@ -187,7 +187,7 @@ class Restarter:
 
     def _run(self, instance: Instance, method: str, after: str, reason: str) -> None:
         """Begin a method; `after` is the state that its success leads to, `reason` its auxiliary state."""
-        self._set(instance, instance.state, reason, after)
+        self.put(instance, instance.state, reason, after)
         group = instance.group("restarter", persistent=False)
         group.write({"logfile": Property("astring", [self.smf.log_path(instance)])})
         runtime = instance.runtime
@@ -204,7 +204,7 @@ class Restarter:
         command = text.values[0]
         if command.startswith(":kill") and self._duration(instance) == "transient":
             self._log(instance, f'Invalid use of "{command.split()[0]}" as {method} method for transient service.')
-            self._set(instance, "maintenance", "method_failed")
+            self.put(instance, "maintenance", "method_failed")
             return
         if command == ":true" or command.startswith(":kill"):
             self._log(instance, f"Executing {method} method ({'null' if command == ':true' else command}).")
@@ -214,7 +214,7 @@ class Restarter:
             found = context(instance, method, expand(instance, method, command, self.smf), self.smf)
         except BadContext as error:
             self._log(instance, str(error))
-            self._set(instance, "maintenance", "method_failed")
+            self.put(instance, "maintenance", "method_failed")
             return
         self._execute(instance, method, after, found)
 
@@ -300,11 +300,11 @@ class Restarter:
             self._succeeded(instance, running)
             return
         if not signal and exit_status in FATAL_EXITS:
-            self._set(instance, "maintenance", "method_failed")
+            self.put(instance, "maintenance", "method_failed")
             return
         runtime.failures += 1
         if runtime.failures >= ATTEMPTS:
-            self._set(instance, "maintenance", "fault_threshold_reached")
+            self.put(instance, "maintenance", "fault_threshold_reached")
         elif method == "start":
             self._start(instance)
         else:
@@ -315,7 +315,7 @@ class Restarter:
         reason = instance.restarter("auxiliary_state") or "none"
         if running.after == "maintenance":
             self._log(instance, "Stopping for maintenance due to service_request.")
-        self._set(instance, running.after, reason)
+        self.put(instance, running.after, reason)
         if running.name == "stop" and was in UP:
             self._stopped(instance, reason)
         ended = running.name == "start" and running.executed and running.wait_status >> 8 != 94
@@ -343,11 +343,12 @@ class Restarter:
 
     # Writing
 
-    def _set(self, instance: Instance, state: str, reason: str, next_state: str = "none") -> None:
+    def put(self, instance: Instance, state: str, reason: str, next_state: str = "none") -> None:
+        """Write a state, now."""
         instance.group("restarter", persistent=False).write(
             {
                 "state": Property("astring", [state]),
-                "next_state": Property("astring", ["none" if next_state == "none" else next_state]),
+                "next_state": Property("astring", [next_state]),
                 "auxiliary_state": Property("astring", [reason]),
                 "state_timestamp": Property("time", [self.smf.timestamp()]),
             }
