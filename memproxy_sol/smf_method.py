@@ -168,12 +168,45 @@ def _verify(path: str) -> Answer:
 
     try:
         root = Root(path)
-        return (_under_way(root) if root.is_live else None) or _judge(root)
+        if not root.is_live:
+            return _judge(root)
+        taken_back = _end_forgotten_trial(root)
+        return _under_way(root) or _judge(root, taken_back)
     except (MemproxyError, PermissionError) as error:
         if not isinstance(error, MemproxyError):
             return Answer(ERR_PERM, str(error), "run memproxy-sol verify as root")
         place = "" if error.where is None else f"{error.where}: "
         return Answer(ERR_PERM if _denied(error) else ERR_CONFIG, place + error.what, error.hint or "")
+
+
+def _end_forgotten_trial(root: Root) -> str | None:
+    """Take back a trial whose guard is gone, as after a reboot; what was done, in words, None if there is none."""
+    from memproxy_sol import guard, journal, lock
+    from memproxy_sol.errors import ChangeError, HostError
+    from memproxy_sol.steps import ChangeService
+
+    try:
+        change = guard.forgotten(root)
+    except HostError:
+        return None  # a damaged journal is a finding of verify
+    if change is None:
+        return None
+    try:
+        with lock.locked(root):
+            done = journal.recover(root, change)
+    except HostError:
+        if lock.holder(root) is None:
+            raise
+        return None  # a command was faster, and does it
+    except OSError as error:
+        text = f"change {change.number} ({change.what}) is on trial without a guard and cannot be taken back: {error}"
+        raise ChangeError(text, hint="memproxy-sol uninstall takes it back first") from error
+    _write(done)
+    for step in change.steps:
+        if isinstance(step, ChangeService):
+            # The file is back; a method cannot import or delete its own service while it runs.
+            _write(f"the service itself follows its manifest, {step.path}, at the next import of manifests")
+    return done
 
 
 def _under_way(root: Root) -> Answer | None:
@@ -187,7 +220,7 @@ def _under_way(root: Root) -> Answer | None:
     try:
         change = journal.unfinished(root)
     except HostError:
-        return None  # a damaged journal is a finding of verify
+        return None  # as above
     if change is None or change.state == "complete":
         return None
     holder = lock.holder(root)
@@ -200,7 +233,8 @@ def _under_way(root: Root) -> Answer | None:
     return None
 
 
-def _judge(root: Root) -> Answer:
+def _judge(root: Root, taken_back: str | None = None) -> Answer:
+    """Verify the tree, and on the running system, if nothing is wrong with it, new processes."""
     from memproxy_sol import live_probe
     from memproxy_sol.findings import errors_in
     from memproxy_sol.verify import verify
@@ -212,6 +246,9 @@ def _judge(root: Root) -> Answer:
     for finding in findings:
         _write(str(finding))
     errors = errors_in(findings)
+    if taken_back is not None and all(error.identifier == "not-installed" for error in errors):
+        now = "memproxy is not installed, as before" if errors else "nothing else is wrong"
+        return Answer(OK, f"{taken_back}; {now}")
     if not errors:
         return Answer(OK, f"nothing wrong below {root.path}, {len(findings)} remarks above")
     wrong = [finding for finding in errors if not finding.unreadable]
