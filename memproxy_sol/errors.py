@@ -8,6 +8,8 @@ Standard library only: the boot-time verification imports this module.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from typing import TextIO
 
@@ -129,6 +131,16 @@ class ChangeError(MemproxyError):
     """A step of a change failed; the message says what state was left behind."""
 
 
+class Interrupted(MemproxyError):
+    """A signal ended the command; `number` is the signal's, the exit status what a shell reports for it."""
+
+    def __init__(self, number: int, what: str = "") -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"interrupted by {name}" + (f"; {what}" if what else ""))
+        self.number = number
+        self.exit_status = 128 + number
+
+
 def printable(text: str, *, keep: str = "") -> str:
     """`text` with whatever a terminal would obey or cannot show escaped, the characters of `keep` excepted."""
     return "".join(
@@ -139,5 +151,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def report(error: MemproxyError, stream: TextIO | None = None) -> int:
     """Write `error` as one sentence to `stream` (standard error) and return its exit status."""
-    print(f"memproxy-sol: {printable(str(error), keep=chr(10))}", file=stream if stream is not None else sys.stderr)
+    # The terminal may be what is gone.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"memproxy-sol: {printable(str(error), keep=chr(10))}", file=stream if stream is not None else sys.stderr)
     return error.exit_status

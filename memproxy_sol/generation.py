@@ -16,6 +16,8 @@ DEFAULT_PREFIX = "/usr/local"
 """Generations go to PREFIX/lib/memproxy."""
 PLACE = re.compile(r"(?:/[^/:\s]+)*/lib/memproxy/[0-9a-f]{16}")
 """What the directory of a generation looks like; nothing else is ever removed as one."""
+NAMED = re.compile(rb"(?:/[^/:\s\0]+)*/lib/memproxy/[0-9a-f]{16}")
+"""The same in the bytes of a configuration file."""
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 

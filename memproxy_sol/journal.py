@@ -15,32 +15,31 @@ The states of a change, told by its file STATE_DIRECTORY/changes/NNNNNN.jsonl:
   expired         the configuration files are the former ones; all other steps are still to be taken back
   undone          every step that was begun has been taken back, in reverse order
 
-A line is `CRC32 JSON`, written and fsynced before what it announces. A torn last line announces nothing that has
-happened. The directories of the journal itself, where they are missing, appear together with its first line in one
-rename, and go in one rename. Every replacement of a file is: sibling in the same directory, fsync, read back, rename,
-fsync of the directory, so no instant exists at which a name leads to half a file.
+The journals are written and read by changes.py, their format is docs/journal.md. The directories of the journal
+itself, where they are missing, appear together with its first line in one rename, and go in one rename. Every
+replacement of a file is: sibling in the same directory, fsync, read back, rename, fsync of the directory, so no instant
+exists at which a name leads to half a file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
-import zlib
+import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from memproxy_sol import access, files, pending
+from memproxy_sol import actor, changes, files, pending, signals
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.abi import ABIS
-from memproxy_sol.errors import ChangeError, HostError, SmfError
+from memproxy_sol.changes import CHANGES, Change, history, line, unfinished
+from memproxy_sol.errors import ChangeError, HostError, Interrupted, SmfError
 from memproxy_sol.pending import Keeper
-from memproxy_sol.record import STATE_DIRECTORY, checked_path
-from memproxy_sol.root import FileState, Root
+from memproxy_sol.record import STATE_DIRECTORY
+from memproxy_sol.root import MAX_READ, FileState, Root
 from memproxy_sol.steps import (
     ChangeService,
     MakeDirectory,
@@ -52,14 +51,11 @@ from memproxy_sol.steps import (
     TryFile,
 )
 
-CHANGES = f"{STATE_DIRECTORY}/changes"
-_SUFFIX = ".jsonl"
+__all__ = ["CHANGES", "Change", "apply", "history", "line", "recover", "sweep", "unfinished"]
+
 _UNNAMED = ".memproxy-sol-state"
 _OWN_NAME = re.compile(r"[0-9]{6}\.jsonl|installed\.json")
 """All that our own state holds."""
-
-MAX_JOURNAL = 1 << 30
-"""Bytes of a journal that are read: configuration files before and after, never libraries."""
 
 
 class Services(Protocol):
@@ -70,52 +66,6 @@ class Services(Protocol):
 
     def undo(self, step: ChangeService) -> None:
         """Bring SMF to `step.before`, as far as it lets us."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change as its journal tells it."""
-
-    number: int
-    what: str
-    """The command: `install`, `uninstall`…"""
-    started: str
-    """When, ISO 8601, UTC."""
-    steps: tuple[Step, ...]
-    begun: int
-    """How many of the steps were taken up."""
-    state: str
-    """`open`, `complete`, `trial`, `expired` or `undone`."""
-    directories: tuple[str, ...]
-    """Directories made for the journal itself."""
-    leave_nothing: bool
-    """Whether the journal and the directories go when the change is complete (uninstall --purge)."""
-    cleanup: tuple[str, ...]
-    """Directories that we made once, to be removed when empty, deepest first."""
-
-
-def history(root: Root) -> tuple[Change, ...]:
-    """All changes of the host, oldest first. HostError for a journal whose first line is damaged."""
-    changes = (_read(root, f"{CHANGES}/{number:06d}{_SUFFIX}", number) for number in _numbers(root))
-    return tuple(change for change in changes if change is not None)
-
-
-def _numbers(root: Root) -> list[int]:
-    return [int(name[:6]) for name in root.names(CHANGES) if re.fullmatch(r"[0-9]{6}\.jsonl", name)]
-
-
-def unfinished(root: Root) -> Change | None:
-    """The change that was cut short or is on trial, if there is one. Only the last can be: it is mended first."""
-    changes = (_read(root, f"{CHANGES}/{number:06d}{_SUFFIX}", number) for number in reversed(_numbers(root)))
-    last = next((change for change in changes if change is not None), None)
-    if last is None or last.state == "undone":
-        return None
-    leaves = last.leave_nothing or pending.has_litter(root, _tried(last))
-    return last if last.state != "complete" or leaves else None
-
-
-def _tried(change: Change) -> list[TryFile]:
-    return [step for step in change.steps if isinstance(step, TryFile)]
 
 
 def apply(
@@ -130,12 +80,19 @@ def apply(
     keeper: Keeper | None = None,
     services: Services | None = None,
 ) -> None:
-    """Carry `steps` out. On any failure, Ctrl-C included, everything is taken back; ChangeError says what was wrong.
+    """Carry `steps` out. On any failure or signal everything is taken back; ChangeError or Interrupted says so.
 
     With steps that try a file the change is on `trial` afterwards; `keeper` guards it.
     """
+    is_done = False
     try:
-        _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services)
+        # No signal cuts a step or the undo in two: they wait, and are looked for between the steps.
+        with signals.caught(), signals.deferred():
+            _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services)
+            is_done = True
+    except Interrupted as error:
+        outcome = f"the {what} was done before" if is_done else _outcome(root, what)
+        raise Interrupted(error.number, outcome) from None
     except SmfError as error:
         raise ChangeError(f"{error.what}; {_outcome(root, what)}", where=error.where, hint=error.hint) from error
     except OSError as error:
@@ -149,12 +106,12 @@ def _outcome(root: Root, what: str) -> str:
     try:
         left = unfinished(root)
     except HostError:
-        left = None
+        return f"whether the {what} was taken back cannot be told; look at memproxy-sol history"
     if left is None:
         return f"the {what} was taken back and nothing is changed"
     if left.state == "complete":
         return f"the {what} is complete, but left something to be cleaned up: type the command again"
-    return f"the {what} could not be taken back now; the next install or uninstall does it"
+    return f"the {what} could not be taken back now; the next install, uninstall or rollback does it"
 
 
 def _apply(
@@ -171,31 +128,59 @@ def _apply(
     sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
     steps = [step for step in steps if not (isinstance(step, MakeDirectory) and step.path in directories)]
-    number = max(_numbers(root), default=0) + 1
-    change = Change(number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup))
-    path = f"{CHANGES}/{number:06d}{_SUFFIX}"
+    number = max(changes.numbers(root), default=0) + 1
+    who = actor.current()
+    change = Change(
+        number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup), who.user, who.origin
+    )
+    _check(steps)
+    path = change.path
     _open(root, change, path)
+    _log(root, change, "begun", who)
     begun = 0
-    tried = _tried(change)
+    tried = changes.tried(change)
     try:
         for step in steps:
-            progress(str(step))
+            signals.check()
+            _show(progress, step)
             if tried and step is tried[0]:
                 assert keeper is not None, "nothing is tried without a guard"
                 keeper.arm(number, root.host_path(path), tried)
-            _append(root.host_path(path), {"begin": begun})
+            changes.append(root.host_path(path), {"begin": begun})
             begun += 1
             _do(root, step, services)
             if keeper is not None and isinstance(step, TryFile):
                 keeper.go_live(step)
-        _append(root.host_path(path), {"state": "trial" if tried else "complete"})
+        signals.check()
+        changes.append(root.host_path(path), {"state": changes.TRIAL if tried else changes.COMPLETE})
     except BaseException:
         if keeper is not None:
             keeper.stand_down()
         _undo(root, change, begun, services)
+        _log(root, change, "taken back", who)
         raise
+    _log(root, change, "on trial" if tried else "complete", who)
     if not tried:
         _finish(root, change)
+
+
+def _check(steps: Sequence[Step]) -> None:
+    """ChangeError for a step that could not be taken back on the journal's word."""
+    for step in steps:
+        try:
+            step_values.from_json(step_values.to_json(step))
+        except ValueError as error:
+            raise ChangeError(f"{error}; nothing has been changed", where=str(step)) from error
+
+
+def _show(progress: Callable[[str], None], step: Step) -> None:
+    """Tell of the step; whether somebody reads it decides nothing (rich ends the program when a pipe is closed)."""
+    with contextlib.suppress(OSError, ValueError, SystemExit):
+        progress(str(step))
+
+
+def _log(root: Root, change: Change, event: str, who: actor.Actor) -> None:
+    actor.log(f"change {change.number} ({change.what}) of {root.path} {event}, by {who.user} from {who.origin}")
 
 
 def recover(root: Root, change: Change, services: Services | None = None) -> str:
@@ -203,12 +188,18 @@ def recover(root: Root, change: Change, services: Services | None = None) -> str
 
     The guard of a trial is ended first: whether it is time for that is the caller's to decide.
     """
-    if _tried(change):
+    with signals.caught(), signals.deferred():
+        return _recover(root, change, services)
+
+
+def _recover(root: Root, change: Change, services: Services | None) -> str:
+    if changes.tried(change):
         pending.end_guard(root)
     if change.state == "complete":
         _finish(root, change)
         return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
     _undo(root, change, change.begun, services)
+    _log(root, change, "taken back", actor.current())
     why = {"open": "had been cut short", "trial": "was on trial and is not confirmed"}
     reason = why.get(change.state, "was tried and not confirmed in time")
     return f"change {change.number} ({change.what}), begun {change.started}, {reason} and has been taken back"
@@ -232,17 +223,13 @@ def _ancestors(path: str) -> list[str]:
 
 def _open(root: Root, change: Change, path: str) -> None:
     """Put the first line of the journal on disk, with the directories that it needs."""
-    opening = {
-        "change": change.number,
-        "what": change.what,
-        "started": change.started,
-        "steps": [step_values.to_json(step) for step in change.steps],
-        "directories": list(change.directories),
-        "leave_nothing": change.leave_nothing,
-        "cleanup": list(change.cleanup),
-    }
+    opening = changes.opening(change)
     if not change.directories:
-        _append(root.host_path(path), opening)
+        try:
+            changes.append(root.host_path(path), opening)
+        except BaseException:
+            files.discard(root.host_path(path))
+            raise
         return
     top = change.directories[0]
     unnamed = f"{top.rpartition('/')[0]}/{_UNNAMED}"
@@ -251,7 +238,7 @@ def _open(root: Root, change: Change, path: str) -> None:
             files.make_directory(
                 root, unnamed + directory[len(top) :], 0o700 if directory.endswith("/changes") else 0o755
             )
-        _append(root.host_path(unnamed + root.resolve(path)[len(top) :]), opening)
+        changes.append(root.host_path(unnamed + root.resolve(path)[len(top) :]), opening)
         os.rename(root.host_path(unnamed), root.host_path(top))
     except BaseException:
         sweep(root)
@@ -273,68 +260,6 @@ def _close(root: Root, cleanup: Iterable[str]) -> None:
         files.sync_directory(os.path.dirname(unnamed))
     shutil.rmtree(unnamed, ignore_errors=True)
     files.remove_empty(root, cleanup)
-
-
-def _read(root: Root, path: str, number: int) -> Change | None:
-    state = root.read(path, limit=MAX_JOURNAL)
-    lines = [] if state is None else [_line(line) for line in state.data.split(b"\n") if line]
-    if state is not None and (not lines or (lines[0] is None and len(lines) == 1)):
-        return None  # torn before the first line was whole: nothing had been done
-    try:
-        first, rest = lines[0], [line for line in lines[1:] if line is not None]
-        if first is None:
-            raise ValueError("the first line")
-        return Change(
-            number=number,
-            what=str(first["what"]),
-            started=str(first["started"]),
-            steps=tuple(step_values.from_json(value) for value in first["steps"]),
-            begun=sum(1 for line in rest if "begin" in line),
-            state=_state([str(line["state"]) for line in rest if "state" in line]),
-            directories=tuple(checked_path(value) for value in first["directories"]),
-            leave_nothing=bool(first["leave_nothing"]),
-            cleanup=tuple(checked_path(value) for value in first["cleanup"]),
-        )
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise HostError(f"is damaged: {error!r}", where=path, hint=access.aside(root, path)) from error
-
-
-def _state(told: Sequence[str]) -> str:
-    """What the lines of a journal come to. Of the guard's words the first holds: it says nothing after a verdict."""
-    if "undone" in told:
-        return "undone"
-    return next((state for state in told if state != "trial"), told[0] if told else "open")
-
-
-def _line(line: bytes) -> dict[str, Any] | None:
-    """The value of a line, None for a torn one: what it was to announce had not begun."""
-    checksum, _, text = line.partition(b" ")
-    try:
-        value = json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def line(value: dict[str, Any]) -> bytes:
-    """A line of a journal."""
-    text = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _append(host: str, value: dict[str, Any]) -> None:
-    new = not os.path.exists(host)
-    descriptor = os.open(host, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        # A torn line must not swallow the one that follows it.
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        files.write_all(descriptor, (b"\n" if torn else b"") + line(value))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if new:
-        files.sync_directory(os.path.dirname(host))
 
 
 def _do(root: Root, step: Step, services: Services | None = None) -> None:
@@ -359,7 +284,7 @@ def _change_service(root: Root, step: ChangeService, services: Services | None, 
         return
     # Not the running system, as when it is mended from another boot environment: its next boot reads the file.
     wanted = (step.before if back else step.after).manifest
-    if root.read(step.path) != wanted:
+    if _is_legible(root, step.path) and root.read(step.path) != wanted:
         files.put(root, step.path, wanted)
 
 
@@ -367,14 +292,13 @@ def _undo(root: Root, change: Change, begun: int, services: Services | None = No
     """Take back the first `begun` steps in reverse; each looks at what is there: the last may not have happened."""
     for step in reversed(change.steps[:begun]):
         _undo_step(root, step, services)
-    if _tried(change):
+    if changes.tried(change):
         pending.clear_run(root)
-    path = f"{CHANGES}/{change.number:06d}{_SUFFIX}"
     if change.directories:
         # The first change of this host: without it there would be no journal at all.
         _close(root, reversed(change.directories))
-    elif root.exists(path):
-        _append(root.host_path(path), {"state": "undone"})
+    elif root.exists(change.path):
+        changes.append(root.host_path(change.path), {"state": "undone"})
 
 
 def _undo_step(root: Root, step: Step, services: Services | None = None) -> None:
@@ -399,15 +323,45 @@ def _undo_step(root: Root, step: Step, services: Services | None = None) -> None
             os.rename(root.host_path(step.aside), host)
             files.sync_directory(os.path.dirname(host))
     else:
-        now = root.read(step.path) if os.path.lexists(host) else None
-        if now == step.after and now != step.before:
-            files.put(root, step.path, step.before)
+        _put_back(root, step)
+
+
+def _put_back(root: Root, step: ReplaceFile) -> None:
+    if not _is_legible(root, step.path):
+        return  # somebody has put something else there
+    now = root.read(step.path)
+    # Attributes that somebody changed since do not make our content theirs.
+    ours = now == step.after if now is None or step.after is None else now.data == step.after.data
+    if ours and now != step.before and not _names_nothing(root, step):
+        files.put(root, step.path, step.before)
+
+
+def _is_legible(root: Root, path: str) -> bool:
+    """Whether `path` is of the kind and size that we write, or nothing: an undo must not stop at garbage."""
+    status = root.stat(path)
+    return status is None or (stat.S_ISREG(status.st_mode) and status.st_size <= MAX_READ)
+
+
+def _names_nothing(root: Root, step: ReplaceFile) -> bool:
+    """Whether the former configuration names a generation that is gone: that would be the end of every process."""
+    if step.before is None or step.path not in (abi.config_path for abi in ABIS.values()):
+        return False
+    named = {os.fsdecode(match) for match in generations.NAMED.findall(step.before.data)}
+    return any(not root.exists(directory) for directory in named)
 
 
 def _is_named(root: Root, directory: str) -> bool:
-    """Whether a configuration file of the tree names a generation."""
-    states = (root.read(abi.config_path) for abi in ABIS.values())
-    return any(os.fsencode(directory) in state.data for state in states if state is not None)
+    """Whether a configuration file of the tree names a generation, or may do so."""
+    for path in (abi.config_path for abi in ABIS.values()):
+        if not _is_legible(root, path):
+            status = root.stat(path)
+            if status is not None and stat.S_ISREG(status.st_mode):
+                return True
+            continue
+        state = root.read(path)
+        if state is not None and os.fsencode(directory) in state.data:
+            return True
+    return False
 
 
 def _finish(root: Root, change: Change) -> None:
@@ -418,7 +372,7 @@ def _finish(root: Root, change: Change) -> None:
             shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
         elif isinstance(step, TryFile):
             pending.clear(root, step)
-    if _tried(change):
+    if changes.tried(change):
         pending.clear_run(root)
     if change.leave_nothing:
         _close(root, [*change.cleanup, *reversed(change.directories)])

@@ -6,12 +6,11 @@ The generation stays until the next boot unless `purge` asks for it and it is pr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from dataclasses import replace
 
-from memproxy_sol import access, journal, processes, service_plan
+from memproxy_sol import access, changes, processes, service_plan
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.errors import HostError, LdConfigError
@@ -257,6 +256,7 @@ def _files_below(root: Root, directory: str) -> tuple[str, ...]:
 def _cleanup(facts: SolarisFacts, record: Record) -> tuple[str, ...]:
     """Directories that we made, deepest first; they go if they are empty."""
     made = set(record.directories)
-    with contextlib.suppress(HostError):  # a damaged journal: then what it made stays
-        made |= {d for change in journal.history(facts.root) for d in change.directories}
+    # What a damaged journal made stays.
+    known = [change for change in changes.history(facts.root) if isinstance(change, changes.Change)]
+    made |= {directory for change in known for directory in change.directories}
     return tuple(sorted(made, key=lambda d: (-d.count(os.sep), d)))

@@ -5,6 +5,7 @@ A step knows the state before and after it, so that an interrupted change can be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Union
@@ -12,8 +13,26 @@ from typing import Any, Union
 from memproxy_sol import smf_manifest
 from memproxy_sol.abi import ABIS
 from memproxy_sol.generation import PLACE, Generation
-from memproxy_sol.record import RUN_DIRECTORY, checked_path, digest, file_from_json, file_to_json
+from memproxy_sol.record import (
+    RUN_DIRECTORY,
+    STATE_DIRECTORY,
+    checked_path,
+    digest,
+    file_from_json,
+    file_to_json,
+)
 from memproxy_sol.root import FileState
+
+_NAME = r"[-.A-Za-z0-9_]+"
+_FILES = re.compile(
+    rf"/var/ld/(64/)?{_NAME}"
+    r"|/etc/memproxy\.conf(\.damaged)?"
+    r"|/(lib|var)/svc/manifest/site/memproxy\.xml|/etc/svc/profile/site/memproxy\.xml"
+    rf"|{re.escape(STATE_DIRECTORY)}/installed\.json(\.damaged)?"
+    rf"|{re.escape(RUN_DIRECTORY)}/({_NAME}/)?{_NAME}"
+)
+"""Every file that a change ever writes, beside the generations. What a journal says of others is not believed."""
+_MEMBER = re.compile(rf"{PLACE.pattern}/(64/)?[^/]+")
 
 
 @dataclass(frozen=True)
@@ -206,8 +225,12 @@ def from_json(value: dict[str, Any]) -> Step:
     if kind == "remove-generation":
         return RemoveGeneration(path)
     if kind == "mend-member":
+        if not _MEMBER.fullmatch(path):
+            raise ValueError(f"{path!r} is no member of a generation")
         return MendMember(path)
     if kind == "replace-file":
+        if not _FILES.fullmatch(path):
+            raise ValueError(f"{path!r} is no file that a change writes")
         before, after = file_from_json(value["before"]), file_from_json(value["after"])
         return ReplaceFile(path, before, after, str(value["purpose"]))
     if kind == "try-file":

@@ -717,6 +717,6 @@ def test_no_second_trial_beside_a_pending_one(root: Root, trying: Callable[..., 
 
 def test_a_change_without_files_to_try_needs_no_guard(root: Root) -> None:
     watch = guard.Watch(root, 60.0)
-    run_journal(root, watch, [ReplaceFile("/var/f", None, FileState(b"", 0o644, 0, 0), "a file")])
+    run_journal(root, watch, [ReplaceFile("/var/ld/memproxy.txt", None, FileState(b"", 0o644, 0, 0), "a file")])
     assert not watch.is_armed
     assert journal.history(root)[0].state == "complete"

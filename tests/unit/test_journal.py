@@ -23,7 +23,8 @@ def top(tmp_path: Path) -> Path:
     return path
 
 
-def applied(top: Path, name: str = "/f") -> None:
+def applied(top: Path, name: str = "/etc/memproxy.conf") -> None:
+    (top / name[1:]).parent.mkdir(parents=True, exist_ok=True)
     journal.apply(Root(str(top)), "install", "now", [ReplaceFile(name, None, FILE, "a file")])
 
 
@@ -35,10 +36,11 @@ def lines(*values: object) -> bytes:
 def test_a_change_is_on_disk_with_its_steps(top: Path) -> None:
     applied(top)
     (change,) = journal.history(Root(str(top)))
+    assert isinstance(change, journal.Change)
     assert (change.number, change.what, change.state, change.begun) == (1, "install", "complete", 1)
-    assert change.steps == (ReplaceFile("/f", None, FILE, "a file"),)
+    assert change.steps == (ReplaceFile("/etc/memproxy.conf", None, FILE, "a file"),)
     assert change.directories == ("/var", "/var/opt", "/var/opt/memproxy", "/var/opt/memproxy/changes")
-    applied(top, "/g")
+    applied(top, "/etc/svc/profile/site/memproxy.xml")
     assert [change.number for change in journal.history(Root(str(top)))] == [1, 2]
     assert journal.unfinished(Root(str(top))) is None
 
@@ -61,7 +63,7 @@ def test_every_truncation_of_a_journal_is_understood(top: Path) -> None:
 def test_a_torn_journal_does_not_swallow_the_next_change(top: Path) -> None:
     applied(top)
     (top / "var/opt/memproxy/changes/000002.jsonl").write_bytes(b"0badc0de {")
-    applied(top, "/g")
+    applied(top, "/etc/svc/profile/site/memproxy.xml")
     assert [change.number for change in journal.history(Root(str(top)))] == [1, 3]
 
 
@@ -92,12 +94,12 @@ def test_a_foreign_journal_is_told_and_nothing_is_done_on_its_word(top: Path, fi
 
 
 def test_a_file_that_somebody_changed_meanwhile_is_left_alone_by_undo(top: Path) -> None:
-    steps = [MakeDirectory("/d"), ReplaceFile("/d/f", None, FILE, "a file")]
+    steps = [MakeDirectory("/etc"), ReplaceFile("/etc/memproxy.conf", None, FILE, "a file")]
     journal.apply(Root(str(top)), "install", "now", steps)
     path = top / "var/opt/memproxy/changes/000001.jsonl"
     path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:3]) + b"\n")  # as if killed before it was complete
-    (top / "d/f").write_bytes(b"somebody's")
+    (top / "etc/memproxy.conf").write_bytes(b"somebody's")
     change = journal.unfinished(Root(str(top)))
     assert change is not None
     journal.recover(Root(str(top)), change)
-    assert (top / "d/f").read_bytes() == b"somebody's"
+    assert (top / "etc/memproxy.conf").read_bytes() == b"somebody's"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import journal, pending, steps
+from memproxy_sol import changes, journal, pending, steps
 from memproxy_sol.errors import ChangeError
 from memproxy_sol.pending import Trial
 from memproxy_sol.root import FileState, Root
@@ -76,7 +76,7 @@ def plan(root: Root) -> list[steps.Step]:
     return [
         MakeDirectory("/etc/memproxy"),
         *steps.on_trial(configurations),
-        ReplaceFile("/etc/memproxy/record", None, AFTER, "record"),
+        ReplaceFile("/var/opt/memproxy/installed.json", None, AFTER, "record"),
     ]
 
 
@@ -134,7 +134,7 @@ def test_confirmed_the_name_is_a_file_and_nothing_is_left_beside(root: Root) -> 
     change = tried(root)
     for step in (step for step in change.steps if isinstance(step, TryFile)):
         pending.make_permanent(root, step)
-    journal._append(root.host_path(f"{journal.CHANGES}/000001.jsonl"), {"state": "complete"})
+    changes.append(root.host_path(changes.path_of(1)), {"state": "complete"})
     (change,) = journal.history(root)
     assert change.state == "complete"
     assert journal.unfinished(root) == change, "what lay beside still does"
@@ -211,7 +211,7 @@ def test_no_journal_can_have_another_file_tried(root: Root, change: dict[str, ob
     ],
 )
 def test_the_first_verdict_holds(told: list[str], state: str) -> None:
-    assert journal._state(told) == state
+    assert changes._state(told) == state
 
 
 def test_the_state_of_a_trial(root: Root) -> None:

@@ -1,0 +1,265 @@
+"""Changes: what the journals of a host tell, one file a change; journal.py carries changes out and takes them back.
+
+A journal is `CHANGES/NNNNNN.jsonl`, its format docs/journal.md. A line is `CRC32 JSON`. It is written, and is on the
+disk, before what it announces; a line that is torn announces nothing that has happened, and only word of the change
+being taken back can follow it. Every other damage is told, and nothing is done on the word of such a journal.
+
+Standard library only: the boot-time verification imports this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from memproxy_sol import access, files, pending
+from memproxy_sol import steps as step_values
+from memproxy_sol.errors import HostError
+from memproxy_sol.record import STATE_DIRECTORY, checked_path
+from memproxy_sol.root import Root
+from memproxy_sol.steps import Step, TryFile
+
+CHANGES = f"{STATE_DIRECTORY}/changes"
+FORMAT = 1
+OPEN, COMPLETE, TRIAL, EXPIRED, UNDONE = "open", "complete", "trial", "expired", "undone"
+STATES = (OPEN, COMPLETE, TRIAL, EXPIRED, UNDONE)
+"""What they mean: journal.py."""
+
+MAX_JOURNAL = 128 * 1024 * 1024
+"""Bytes of a journal that are read: configuration files before and after, never libraries."""
+
+_NAME = re.compile(r"[0-9]{6}\.jsonl")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change as its journal tells it."""
+
+    number: int
+    what: str
+    """The command: `install`, `uninstall`…"""
+    started: str
+    """When, ISO 8601, UTC."""
+    steps: tuple[Step, ...]
+    begun: int
+    """How many of the steps were taken up."""
+    state: str
+    """One of STATES."""
+    directories: tuple[str, ...]
+    """Directories made for the journal itself."""
+    leave_nothing: bool
+    """Whether the journal and the directories go when the change is complete (uninstall --purge)."""
+    cleanup: tuple[str, ...]
+    """Directories that we made once, to be removed when empty, deepest first."""
+    user: str = ""
+    """Who began it; empty in a journal of before it was noted."""
+    origin: str = ""
+    """From where: a terminal, the other end of an ssh connection, a service."""
+
+    @property
+    def path(self) -> str:
+        """Its journal on the target."""
+        return path_of(self.number)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A change whose journal does not tell what it did."""
+
+    number: int
+    problem: str
+    hint: str = ""
+    state: str = "damaged"
+
+    @property
+    def path(self) -> str:
+        """Its journal on the target."""
+        return path_of(self.number)
+
+
+Entry = Union[Change, Damaged]
+
+
+def path_of(number: int) -> str:
+    """The journal of a change."""
+    return f"{CHANGES}/{number:06d}.jsonl"
+
+
+def numbers(root: Root) -> list[int]:
+    """The numbers of all changes, ascending. HostError if the directory cannot be read."""
+    return [int(name[:6]) for name in root.names(CHANGES) if _NAME.fullmatch(name)]
+
+
+def history(root: Root) -> tuple[Entry, ...]:
+    """All changes of the host, oldest first; a damaged journal is an entry, not an error.
+
+    HostError where the directory cannot be read at all, which is how it answers whoever is not root.
+    """
+    entries: list[Entry] = []
+    for number in numbers(root):
+        try:
+            change = read(root, number)
+        except HostError as error:
+            entries.append(Damaged(number, error.what, error.hint or access.aside(root, path_of(number))))
+        else:
+            if change is not None:
+                entries.append(change)
+    return tuple(entries)
+
+
+def unfinished(root: Root) -> Change | None:
+    """The change that was cut short or is on trial, if there is one. Only the last can be: it is mended first.
+
+    HostError if the last journal is damaged.
+    """
+    changes = (read(root, number) for number in reversed(numbers(root)))
+    last = next((change for change in changes if change is not None), None)
+    if last is None or last.state == UNDONE:
+        return None
+    leaves = last.leave_nothing or pending.has_litter(root, tried(last))
+    return last if last.state != COMPLETE or leaves else None
+
+
+def tried(change: Change) -> list[TryFile]:
+    """The steps that put a file on trial."""
+    return [step for step in change.steps if isinstance(step, TryFile)]
+
+
+def read(root: Root, number: int) -> Change | None:
+    """The change of that number, None where its journal was cut short before anything was done.
+
+    HostError if it is damaged or cannot be read.
+    """
+    path = path_of(number)
+    state = root.read(path, limit=MAX_JOURNAL)
+    if state is None:
+        return None
+    try:
+        return parse(state.data, number)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise HostError(f"is damaged: {error!r}", where=path, hint=access.aside(root, path)) from error
+
+
+def parse(data: bytes, number: int) -> Change | None:
+    """The change that a journal's content tells, None where nothing had been done.
+
+    ValueError, KeyError, TypeError or AttributeError for damage, HostError for a newer format.
+    """
+    pieces = data.split(b"\n")
+    lines = [_value(line) for line in pieces if line]
+    if not lines or lines == [None]:
+        return None  # cut short before the first line was whole
+    first, rest = lines[0], lines[1:]
+    if first is None:
+        raise ValueError("line 1")
+    if first.get("format", FORMAT) != FORMAT:
+        raise HostError(
+            f"has format {first['format']!r}, this program knows {FORMAT}",
+            where=path_of(number),
+            hint="use the newer memproxy-sol that wrote it",
+        )
+    steps = tuple(step_values.from_json(value) for value in first["steps"])
+    begun, told, torn = 0, [], False
+    for place, value in enumerate(rest, 2):
+        if value is None:
+            # The last piece is torn for sure. Any other may once have been whole.
+            torn = torn or place < len(lines) or not pieces[-1]
+            continue
+        if torn and value.get("state") not in (EXPIRED, UNDONE):
+            raise ValueError(f"a line before line {place}")
+        if "begin" in value:
+            if type(value["begin"]) is not int or not begun <= value["begin"] < len(steps):
+                raise ValueError(f"line {place}")
+            begun = value["begin"] + 1
+        elif value.get("state") in STATES:
+            told.append(value["state"])
+        else:
+            raise ValueError(f"line {place}")
+    return Change(
+        number=number,
+        what=str(first["what"]),
+        started=str(first["started"]),
+        steps=steps,
+        # Undoing looks at what is there, so that it may be told of steps which were not begun, but of all that were.
+        begun=len(steps) if torn else begun,
+        state=_state(told),
+        directories=tuple(checked_path(value) for value in first["directories"]),
+        leave_nothing=first["leave_nothing"] is True,
+        cleanup=tuple(checked_path(value) for value in first["cleanup"]),
+        user=str(first.get("user", "")),
+        origin=str(first.get("origin", "")),
+    )
+
+
+def _state(told: Sequence[str]) -> str:
+    """What the lines of a journal come to. Of the guard's words the first holds: it says nothing after a verdict."""
+    if UNDONE in told:
+        return UNDONE
+    return next((state for state in told if state != TRIAL), told[0] if told else OPEN)
+
+
+def opening(change: Change) -> dict[str, Any]:
+    """The first line of a journal."""
+    return {
+        "format": FORMAT,
+        "change": change.number,
+        "what": change.what,
+        "started": change.started,
+        "user": change.user,
+        "origin": change.origin,
+        "steps": [step_values.to_json(step) for step in change.steps],
+        "directories": list(change.directories),
+        "leave_nothing": change.leave_nothing,
+        "cleanup": list(change.cleanup),
+    }
+
+
+def line(value: dict[str, Any]) -> bytes:
+    """`value` as a line of a journal."""
+    text = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def append(host: str, value: dict[str, Any]) -> None:
+    """Put `value` behind the journal `host` (a path of this machine), on the disk when it returns; OSError on failure.
+
+    What a full disk lets through of a line is taken away again, as far as the disk obeys.
+    """
+    new = not os.path.lexists(host)
+    descriptor = os.open(host, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        # A torn line must not swallow the one that follows it.
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        try:
+            files.write_all(descriptor, (b"\n" if torn else b"") + line(value))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if new:
+        files.sync_directory(os.path.dirname(host))
+
+
+def _value(text: bytes) -> dict[str, Any] | None:
+    """The value of a line, None for one that is not whole."""
+    checksum, _, body = text.partition(b" ")
+    try:
+        value = json.loads(body) if int(checksum, 16) == zlib.crc32(body) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def last_complete(entries: Sequence[Entry]) -> int | None:
+    """The number of the last change that is complete."""
+    return next((entry.number for entry in reversed(entries) if entry.state == COMPLETE), None)
