@@ -116,9 +116,12 @@ def build(
     release: str = "illumos",
 ) -> Live:
     """A laboratory below `top` with real objects in it, put in the place of the running system."""
-    top.mkdir(mode=0o755)
-    top.chmod(0o755)
-    furnish(top, objects, RELEASES[release])
+    before = os.umask(0o022)
+    try:
+        top.mkdir()
+        furnish(top, objects, RELEASES[release])
+    finally:
+        os.umask(before)
     lab = Laboratory(top, release)
     lab.install_program("/usr/local/bin/memproxy-sol", Program(64, memproxy_sol))
     live = Live(lab, objects, capsys)

@@ -41,10 +41,11 @@ def register(lab: Laboratory) -> None:
     ):
         lab.install_program(path, Program(bits if bits in lab.machine.numbers else native, implementation))
     lab.install_program("/usr/bin/su", Program(native, true, set_id=True))
+    lab.install_program("/usr/bin/uptime", Program(native, true, set_id=True))
+    lab.install_program("/usr/bin/amd64/w", Program(64, true, set_id=True))
     runpath = ("/usr/lib/64",)
-    lab.install_program(
-        "/usr/bin/cplusplus", Program(64, true, needed=("libstdc++.so.6", "libc.so.1"), runpath=runpath)
-    )
+    for path in ("/usr/bin/cplusplus", "/usr/bin/groff"):
+        lab.install_program(path, Program(64, true, needed=("libstdc++.so.6", "libc.so.1"), runpath=runpath))
 
 
 def _result(status: int, out: str = "", err: str = "") -> Result:

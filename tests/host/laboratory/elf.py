@@ -13,7 +13,8 @@ from dataclasses import dataclass
 CLASS = {1: 32, 2: 64}
 EXECUTABLE, SHARED = 2, 3
 PT_LOAD, PT_DYNAMIC = 1, 2
-DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 4, 5, 6, 14, 15, 29
+DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SYMENT = 1, 4, 5, 6, 10, 11
+DT_SONAME, DT_RPATH, DT_RUNPATH = 14, 15, 29
 SHT_DYNSYM = 11
 MACHINE_NAMES = {2: "EM_SPARC", 3: "EM_386", 18: "EM_SPARC32PLUS", 43: "EM_SPARCV9", 62: "EM_AMD64", 183: "EM_AARCH64"}
 
@@ -167,8 +168,9 @@ def write(
     symtab = (ehsize + 2 * phsize + 7) // 8 * 8
     hashes = symtab + symsize * (len(names) + 1)
     dynamic = (hashes + 4 * (2 + 1 + len(names) + 1) + 7) // 8 * 8
-    strtab = dynamic + dynsize * (len(tags) + 4)
-    tags += [(DT_HASH, hashes), (DT_STRTAB, strtab), (DT_SYMTAB, symtab), (0, 0)]
+    strtab = dynamic + dynsize * (len(tags) + 6)
+    tags += [(DT_HASH, hashes), (DT_STRTAB, strtab), (DT_SYMTAB, symtab)]
+    tags += [(DT_STRSZ, len(strings)), (DT_SYMENT, symsize), (0, 0)]
     total = strtab + len(strings)
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1]) + bytes(9)
     word = "Q" if wide else "I"

@@ -218,7 +218,7 @@ class Laboratory:
     def write(self, target: str, data: bytes, mode: int = 0o644) -> Path:
         """A file of the laboratory, its directories made."""
         path = self.top / target.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._directory(path.parent)
         if path.is_symlink():
             path = self.path(self.tree.resolve(target))
         path.write_bytes(data)
@@ -230,40 +230,46 @@ class Laboratory:
         self.programs[path] = program
         host = self.top / path.lstrip("/")
         if not host.exists():
-            host.parent.mkdir(parents=True, exist_ok=True)
+            self._directory(host.parent)
             number = self.machine.numbers.get(program.bits, 0)
             data = elf.write(program.bits, number, order=self.machine.order, type=elf.EXECUTABLE, needed=program.needed)
             host.write_bytes(data)
             host.chmod(0o4555 if program.set_id else 0o555)
+
+    @staticmethod
+    def _directory(path: Path) -> None:
+        """The directory and those above it, with modes that no umask decides."""
+        for one in (*reversed(path.parents), path):
+            if not one.exists():
+                one.mkdir()
+                one.chmod(0o755)
 
     def _furnish(self) -> None:
         self.top.mkdir(parents=True, exist_ok=True)
         self.top.chmod(0o755)
         subdirectory = {"x86": "amd64", "sparc": "sparcv9", "aarch64": "."}[self.machine.name]
         for parent in ("lib", "lib/secure", "usr/lib", "usr/lib/secure"):
-            (self.top / parent / subdirectory).mkdir(parents=True, exist_ok=True)
+            self._directory(self.top / parent / subdirectory)
             if not os.path.lexists(self.top / parent / "64"):
                 (self.top / parent / "64").symlink_to(subdirectory)
         for directory in DIRECTORIES:
-            for path in (*reversed((self.top / directory[1:]).parents), self.top / directory[1:]):
-                if not path.exists():
-                    path.mkdir()
-                    path.chmod(0o755)  # never by umask
+            self._directory(self.top / directory[1:])
         for directory in ("/tmp", "/var/tmp"):
             (self.top / directory[1:]).chmod(0o1777)
         for path, text in {"/etc/release": RELEASES[self.release], **FILES}.items():
             if not (self.top / path[1:]).exists():
-                (self.top / path[1:]).write_text(text)
+                self.write(path, text.encode())
         if not (self.top / "bin").is_symlink():
             (self.top / "bin").symlink_to("./usr/bin")
         for bits, number in self.machine.numbers.items():
             for name, exports in (("libc.so.1", FAMILY), ("libstdc++.so.6", ("_Znwm", "_ZdlPv"))):
-                path = self.top / ("lib" if name == "libc.so.1" else "usr/lib") / ("64" if bits == 64 else "") / name
-                if not path.exists():
+                path = f"/{'lib' if name == 'libc.so.1' else 'usr/lib'}{'/64' if bits == 64 else ''}/{name}"
+                if not self.tree.exists(path):
                     needed = () if name == "libc.so.1" else ("libc.so.1",)
-                    path.write_bytes(
-                        elf.write(bits, number, order=self.machine.order, soname=name, needed=needed, exports=exports)
+                    data = elf.write(
+                        bits, number, order=self.machine.order, soname=name, needed=needed, exports=exports
                     )
+                    self.write(path, data, 0o755)
 
     def user(self, name: str) -> int | None:
         """The uid of this user of /etc/passwd, None if there is none."""
