@@ -119,6 +119,10 @@ class BuildError(MemproxyError):
     """The native library cannot be built."""
 
 
+class BootEnvironmentError(MemproxyError):
+    """The change cannot be made in a boot environment of its own."""
+
+
 class HostError(MemproxyError):
     """The machine or image cannot be read, or is of a kind that is not supported."""
 

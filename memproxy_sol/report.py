@@ -154,7 +154,10 @@ def status(value: Status) -> None:
         say("on trial", _trial(value.trial), "yellow")
     if value.service:
         say("service", value.service)
-    say("exclusions", "no list" if value.exclusions is None else f"{value.exclusions} line{'s' * (value.exclusions != 1)}")
+    say(
+        "exclusions",
+        "no list" if value.exclusions is None else f"{value.exclusions} line{'s' * (value.exclusions != 1)}",
+    )
     if value.processes is not None:
         say("processes", ", ".join(f"{count} {word}" for word, count in sorted(value.routes.items())) or "none")
     for problem in value.problems:
