@@ -16,6 +16,7 @@ from memproxy_sol.probe import SECONDS as PROBE_SECONDS
 from memproxy_sol.probe import Outcome, Probe, Prober
 from memproxy_sol.root import Root
 from tests.host.laboratory import Laboratory, Program, Result
+from tests.host.laboratory.smf import NeverReturns
 from tests.images import Image, furnish
 
 RELEASES = {
@@ -43,6 +44,8 @@ class LaboratoryShell(Shell):
         late = _late(self.lab, command, seconds)
         try:
             result = self.lab.execute(list(command), environment)
+        except NeverReturns:
+            late = True
         except FileNotFoundError as error:
             raise CommandError("is not on this system", where=command[0]) from error
         except OSError as error:

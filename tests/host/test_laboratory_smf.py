@@ -53,8 +53,6 @@ def _validate(replay: Replay) -> None:
     for name in ("with blank.xml", "with=equal.xml", "noextension"):
         replay.here.lab.write(f"/opt/t/m/{name}", good)
     _directories(replay)
-    for manifest in ("exec-missing", "user-missing"):
-        replay.here.lab.write(f"/opt/t/m/{manifest}.xml", RECORDS["exec-missing"]["manifest"].encode())
     asked = ["svccfg", "validate", FMRI]
     known = [index for index, step in enumerate(replay.record["steps"]) if step["argv"] == asked]
     for index in range(len(replay.record["steps"])):

@@ -1,8 +1,8 @@
 """SMF of the laboratory: the repository, svc.startd and the commands svccfg, svcadm, svcs, svcprop over a scratch tree.
 
 Written from the reference page "smf", whose sections are cited; test_laboratory_smf.py holds it to the recordings.
-What is persistent lies in /etc/svc/repository.db of the tree, the rest below /etc/svc/volatile, so that a killed
-process loses nothing that was told to svc.configd, and a reboot forgets what it should.
+All that svc.configd and svc.startd know lies in /etc/svc/repository.db of the tree and is replaced in one rename
+after each command, so that a killed process loses nothing that it has told them; `boot` forgets what a reboot does.
 
 Time is virtual. Requests are asynchronous: after one, the first `svcs` or `svcprop` still sees the old state, the
 next ones a method under way, and the one after `polls_until_settled` the end.
@@ -21,15 +21,15 @@ from typing import Callable
 
 from tests.host.laboratory import smf_boot, smf_svcadm, smf_svccfg, smf_svcprop, smf_svcs
 from tests.host.laboratory.smf_call import Call, NeverReturns
-from tests.host.laboratory.smf_repository import Group, Instance, Repository, Runtime
+from tests.host.laboratory.smf_repository import Instance, Repository
 from tests.host.laboratory.smf_restarter import Restarter
 from tests.host.laboratory.system import Laboratory, Program, Result
 
 __all__ = ["NeverReturns", "Smf"]
 
 _DATABASE = "/etc/svc/repository.db"
-_VOLATILE = "/etc/svc/volatile/svc_nonpersist.db"
 _DOOR = "/etc/svc/volatile/repository_door"
+_FACTS = ("now", "polls", "pid", "contract", "init_environment", "applied_early")
 _FIRST_MOMENT = 1795200843.0
 """Fri Nov 20 18:54:03 2026 UTC: when the virtual clock of a new tree starts."""
 
@@ -46,8 +46,7 @@ COMMANDS: dict[str, Callable[[Smf, Call], int]] = {
 class Smf:
     """The service management of the laboratory `lab`, whose programs and `boot()` it takes part in."""
 
-    def __init__(self, lab: Laboratory, dtd: str | None = None) -> None:
-        """`dtd`: the text of another DTD than that of 2021."""
+    def __init__(self, lab: Laboratory) -> None:
         self.lab = lab
         self.polls_until_settled = 2
         """How many `svcs` and `svcprop` see an unfinished state after a request; 0: requests are done at once."""
@@ -66,7 +65,7 @@ class Smf:
             bits = 32 if 32 in lab.machine.numbers else 64
             lab.install_program(path, Program(bits, self._run))
         if not self.host(_DATABASE).exists():
-            smf_boot.furnish(self, dtd)
+            smf_boot.furnish(self)
             self.boot()
 
     # The laboratory
@@ -104,11 +103,10 @@ class Smf:
         The caller has emptied /etc/svc/volatile, /var/run and /tmp, and has seen init, svc.startd and svc.configd
         start.
         """
-        for path in (_VOLATILE, _DOOR):
-            self.host(path).unlink(missing_ok=True)
         self._depth = 0
-        with self._session(door=False):
-            self.host(_DOOR).touch()
+        self.append(_DOOR, "")
+        with self._session():
+            self.repository.forget()
             smf_boot.boot(self)
             if settle:
                 self.restarter.settle()
@@ -215,9 +213,9 @@ class Smf:
     # Keeping
 
     @contextlib.contextmanager
-    def _session(self, door: bool = True) -> Iterator[None]:
+    def _session(self) -> Iterator[None]:
         """The state of the tree, loaded and kept again; the outermost of nested ones does that, one at a time."""
-        if self._depth or (door and not self.reachable):
+        if self._depth or not self.reachable:
             self._depth += 1
             try:
                 yield
@@ -238,31 +236,14 @@ class Smf:
 
     def _load(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.repository, self.now = pickle.loads(self.host(_DATABASE).read_bytes())
-        volatile: dict[str, tuple[dict[str, Group], Runtime]] = {}
-        facts = (0, 1000, 100, {}, set())
-        with contextlib.suppress(FileNotFoundError):
-            volatile, facts = pickle.loads(self.host(_VOLATILE).read_bytes())
-        self.polls, self.pid, self.contract, self.init_environment, self.applied_early = facts  # type: ignore[assignment]
-        for instance in self.repository.instances():
-            groups, instance.runtime = volatile.get(instance.fmri, ({}, Runtime()))
-            instance.groups.update(groups)
+            self.repository, facts = pickle.loads(self.host(_DATABASE).read_bytes())
+            vars(self).update(facts)
 
     def _save(self) -> None:
-        volatile = self.repository.volatile()
-        facts = (self.polls, self.pid, self.contract, self.init_environment, self.applied_early)
-        self._replace(_VOLATILE, pickle.dumps((volatile, facts)))
-        for instance in self.repository.instances():
-            for name in volatile[instance.fmri][0]:
-                del instance.groups[name]
-            instance.runtime = Runtime()
-        self._replace(_DATABASE, pickle.dumps((self.repository, self.now)))
-
-    def _replace(self, path: str, data: bytes) -> None:
-        host = self.host(path)
-        host.parent.mkdir(parents=True, exist_ok=True)
+        facts = {name: getattr(self, name) for name in _FACTS}
+        host = self.host(_DATABASE)
         new = host.with_name(f"{host.name}.new")
-        new.write_bytes(data)
+        new.write_bytes(pickle.dumps((self.repository, facts)))
         new.replace(host)
 
 

@@ -33,9 +33,10 @@ SERVICES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
 """Name, what it requires, start method, common name of the services that a fresh tree has (section 4)."""
 
 
-def furnish(smf: Smf, dtd: str | None = None) -> None:
+def furnish(smf: Smf) -> None:
     """Put the DTD and the operating system's own manifests into a fresh tree."""
-    _write(smf, DTD_PATH, dtd if dtd is not None else _DTD.read_text("utf-8"))
+    if not smf.host(DTD_PATH).exists():
+        _write(smf, DTD_PATH, _DTD.read_text("utf-8"))
     tree = VAR_TREE if smf.release == "10" else LIB_TREE
     _directory(smf, f"{tree}/site")
     for directory in ("/var/svc/log", f"{VAR_TREE}/site", "/var/svc/profile", "/etc/svc/profile"):

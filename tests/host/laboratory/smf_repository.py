@@ -203,12 +203,11 @@ class Repository:
             return Match(glob, [one for one in entities if fnmatch.fnmatchcase(one.fmri, glob)], glob=True)
         return Match(pattern, [one for one in entities if _is_partial(pattern, one.fmri)])
 
-    def volatile(self) -> dict[str, tuple[dict[str, Group], Runtime]]:
-        """What is not persistent, by instance."""
-        return {
-            one.fmri: ({name: group for name, group in one.groups.items() if not group.persistent}, one.runtime)
-            for one in self.instances()
-        }
+    def forget(self) -> None:
+        """What a reboot does: groups that are not persistent and the memory of svc.startd are gone."""
+        for instance in self.instances():
+            instance.groups = {name: group for name, group in instance.groups.items() if group.persistent}
+            instance.runtime = Runtime()
 
 
 @dataclass(frozen=True)
