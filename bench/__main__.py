@@ -62,7 +62,7 @@ def main() -> int:
             add(walltime.loops_section(installation, pairs))
             add(walltime.programs_section(installation, real, pairs))
         if "commands" in chosen:
-            add(commands.commands_section(scratch, pairs))
+            add(commands.commands_section(installation, pairs))
         verdicts = report.verdicts_section(sections)
         report.show(verdicts, console)
         heading = machine.describe(installation, sys.argv[1:], load)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import paired
-from bench.configurations import run
+from bench.configurations import PLAIN, Configuration, Installation, run
+from bench.machine import CHECKOUT
+from bench.memory import idle
 from bench.paired import Comparison
+from bench.programs import compile_program
 from bench.report import Section, Verdict
 from memproxy_sol import cross, resources, tools
 from memproxy_sol.abi import ABIS
 
 VERSION_BUDGET = 3.0
 VERIFY_BUDGET = 2.0
+PROCESSES = 200
+"""Of which a quarter is without libmemproxy, and the others run on either route, in each ABI that is here."""
 
 _MODULES = """
 import sys
 before = set(sys.modules)
+if sys.argv[1] == "live":
+    from bench.live_verify import live
+    live(sys.argv[2])
+    del sys.argv[1:3]
 from memproxy_sol.cli import main
 import io, contextlib
 with contextlib.redirect_stdout(io.StringIO()):
@@ -31,8 +43,8 @@ print(*sorted(set(sys.modules) - before - {"contextlib", "io"}))
 """
 
 
-def commands_section(scratch: Path, pairs: int) -> Section:
-    """`--version`, and `verify` of an image."""
+def commands_section(installation: Installation, pairs: int) -> Section:
+    """`--version`, `verify` of an image, and `verify` of a host with its processes."""
     tool = [sys.executable, "-m", "memproxy_sol"]
     script = Path(sys.executable).parent / "memproxy-sol"
     if script.exists():
@@ -43,21 +55,51 @@ def commands_section(scratch: Path, pairs: int) -> Section:
     rows.append(["--version", "python -c pass", *_cells(version)])
     verdicts.append(_verdict("memproxy-sol --version against python -c pass", version, VERSION_BUDGET))
 
-    verify = ["verify", "--root", str(image(scratch))]
-    modules = run([sys.executable, "-c", _MODULES, *verify]).splitlines()[-1].split()
-    imports = f"import {', '.join(modules)}"
-    ratio = _compare([sys.executable, "-c", imports], [*tool, *verify], pairs)
-    rows.append(["verify --root IMAGE", f"a Python that imports the same {len(modules)} modules", *_cells(ratio)])
-    verdicts.append(_verdict("memproxy-sol verify of an image against its imports alone", ratio, VERIFY_BUDGET))
-    plain = _compare([sys.executable, "-c", "pass"], [*tool, *verify], pairs)
-    rows.append(["verify --root IMAGE", "python -c pass", *_cells(plain)])
+    def against_imports(what: str, name: str, command: list[str], probe: list[str]) -> None:
+        words = [sys.executable, "-c", _MODULES, *probe]
+        modules = subprocess.run(words, cwd=CHECKOUT, env=_environment(), text=True, capture_output=True, check=True)
+        names = modules.stdout.split()
+        ratio = _compare([sys.executable, "-c", f"import {', '.join(names)}"], command, pairs)
+        rows.append([what, f"a Python that imports the same {len(names)} modules", *_cells(ratio)])
+        verdicts.append(_verdict(f"memproxy-sol verify of {name} against its imports alone", ratio, VERIFY_BUDGET))
+        plain = _compare([sys.executable, "-c", "pass"], command, pairs)
+        rows.append([what, "python -c pass", *_cells(plain)])
+
+    root = str(image(installation.scratch))
+    verify = ["verify", "--root", root]
+    against_imports("verify --root IMAGE", "an image", [*tool, *verify], verify)
+    with _population(installation) as count:
+        others = sum(name.isdigit() for name in os.listdir("/proc")) - count
+        live = [sys.executable, "-m", "bench.live_verify", root]
+        against_imports("verify", f"a host with {count} processes", live, ["live", root, "verify"])
     text = f"""
-{pairs} pairs of runs each, by turns. What is verified is a Solaris image below a directory, both ABIs configured: two
-of the three layers, configuration and libraries. The third, the live processes of a host, does not exist yet, so
-nothing here says what `verify` takes with 200 processes.
+{pairs} pairs of runs each, by turns. What is verified is a Solaris image below a directory, both ABIs configured.
+In the last two rows it is taken for the running system (bench/live_verify.py), and {count} processes are looked at,
+three quarters of them with libmemproxy, beside {others} others of this machine. These are Linux processes, read by
+process_linux.py: what reading Solaris' /proc takes on Solaris was not measured.
 """
     columns = ("command", "against", "seconds before", "wall ratio (quartiles)", "processor ratio (quartiles)")
     return Section("The command line", text, columns, rows, verdicts)
+
+
+@contextlib.contextmanager
+def _population(installation: Installation) -> Iterator[int]:
+    """So many processes that sleep; yields how many."""
+    kinds: list[tuple[Path, Configuration]] = []
+    for bits, families in installation.allocators.items():
+        program = compile_program("idle.c", bits, installation.scratch)
+        setting = installation.setting(bits, next(iter(families)))
+        kinds += [(program, setting.routed("custom")), (program, setting.routed("custom"))]
+        kinds += [(program, setting.routed("system")), (program, PLAIN)]
+    copies = PROCESSES // len(kinds)
+    with contextlib.ExitStack() as stack:
+        for program, configuration in kinds:
+            stack.enter_context(idle(program, configuration, copies))
+        yield copies * len(kinds)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT)}
 
 
 def image(scratch: Path) -> Path:
@@ -86,7 +128,7 @@ def image(scratch: Path) -> Path:
 
 
 def _compare(first: list[str], second: list[str], pairs: int) -> Comparison:
-    environment = dict(os.environ)
+    environment = _environment()
     return paired.compare(
         lambda: paired.time_command(first, environment), lambda: paired.time_command(second, environment), pairs
     )

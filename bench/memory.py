@@ -38,7 +38,7 @@ def memory_section(installation: Installation) -> Section:
             setting = installation.setting(bits, family, f"{name}-weighed")
             if content[name]:
                 setting.exclusions.write_bytes(content[name])
-            with _idle(program, setting.routed(""), 1) as pids:
+            with idle(program, setting.routed(""), 1) as pids:
                 peaks.append(_status(pids[0], "VmPeak"))
         what = f"address space at most in use, KiB, {bits} bit: no list, and 100,000 lines of either kind"
         verdicts.append(Verdict(what, "the same", ", ".join(map(str, peaks)), len(set(peaks)) == 1))
@@ -53,13 +53,13 @@ share). On the system route the allocator is loaded too, and not used; that is m
 def _added(program: Path, first: Configuration, second: Configuration) -> list[str]:
     weights = []
     for configuration in (first, second):
-        with _idle(program, configuration, COPIES) as pids:
+        with idle(program, configuration, COPIES) as pids:
             weights.append([mean(_rollup(pid, name) for pid in pids) for name in FIELDS])
     return [f"{after - before:+.1f}" for before, after in zip(*weights)]
 
 
 @contextlib.contextmanager
-def _idle(program: Path, configuration: Configuration, copies: int) -> Iterator[list[int]]:
+def idle(program: Path, configuration: Configuration, copies: int) -> Iterator[list[int]]:
     """Process numbers of so many processes that sleep."""
     with contextlib.ExitStack() as stack:
         processes = []
