@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import exclusions, generation, journal, lock, pending, processes, verify_live
+from memproxy_sol import changes, exclusions, generation, lock, pending, processes, verify_live
 from memproxy_sol import record as records
 from memproxy_sol import verify as verification
+from memproxy_sol.changes import Change, Damaged
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError, MemproxyError
 from memproxy_sol.exclusions import LIST_PATH
@@ -115,8 +116,8 @@ def read(root: Root, shell: Shell | None = None, **stated: str | None) -> Status
     problems: list[str] = []
     report = _report(root, stated)
     history = _history(root, problems)
-    last = next((change for change in reversed(history) if change.state == "complete"), None)
-    unfinished, trial = _unfinished(root, problems)
+    last = next((change for change in reversed(history) if change.state == changes.COMPLETE), None)
+    unfinished, trial = _unfinished(root)
     return Status(
         root=root.path,
         installed=_installed(root, problems),
@@ -150,34 +151,35 @@ def _installed(root: Root, problems: list[str]) -> tuple[Installed, ...] | None:
     return tuple(found)
 
 
-def _history(root: Root, problems: list[str]) -> tuple[journal.Change, ...]:
+def _history(root: Root, problems: list[str]) -> tuple[Change, ...]:
+    """The changes whose journal can be read; of the others what is wrong with it."""
     try:
-        return journal.history(root)
+        entries = changes.history(root)
     except HostError as error:
         problems.append(str(error))
         return ()
+    problems += [f"{entry.path}: {entry.problem}" for entry in entries if isinstance(entry, Damaged)]
+    return tuple(entry for entry in entries if isinstance(entry, Change))
 
 
-def _since(history: tuple[journal.Change, ...]) -> str | None:
+def _since(history: tuple[Change, ...]) -> str | None:
     """The first complete change that was no uninstall, after the last one that was."""
     since = None
     for change in history:
-        if change.state != "complete":
+        if change.state != changes.COMPLETE:
             continue
         since = None if change.what == "uninstall" else since or change.started
     return since
 
 
-def _unfinished(root: Root, problems: list[str]) -> tuple[str | None, PendingTrial | None]:
+def _unfinished(root: Root) -> tuple[str | None, PendingTrial | None]:
     try:
-        change = journal.unfinished(root)
-    except HostError as error:
-        if not isinstance(error.__cause__, PermissionError):  # which the history has told already
-            problems.append(str(error))
-        return None, None
+        change = changes.unfinished(root)
+    except HostError:
+        return None, None  # which the history has told
     if change is None:
         return None, None
-    known = pending.read(root) if change.state == "trial" else None
+    known = pending.read(root) if change.state == changes.TRIAL else None
     if known is not None and known.change == change.number:
         return None, PendingTrial(change.number, known.deadline - pending.now(), pending.is_guarded(root))
     return f"{change.number} ({change.what}), {change.started}", None

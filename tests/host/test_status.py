@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memproxy_sol import bypass, journal, pending
+from memproxy_sol import bypass, changes, journal, pending
 from memproxy_sol.commands import Shell
 from tests.host.live import Live
 from tests.host.live_processes import draw
@@ -127,9 +127,9 @@ def test_journal_that_is_damaged(installed: Live) -> None:
 @pytest.mark.parametrize(("left", "guarded"), [(30.0, True), (30.0, False), (-1.0, True)])
 def test_trial(installed: Live, monkeypatch: pytest.MonkeyPatch, left: float, guarded: bool) -> None:
     draw(installed)
-    (change,) = journal.history(installed.root)
+    (change,) = changes.history(installed.root)
     trial = pending.Trial(change.number, 77, 60.0, 100.0, 130.0, "", False)
-    monkeypatch.setattr(journal, "unfinished", lambda root: type(change)(**{**change.__dict__, "state": "trial"}))
+    monkeypatch.setattr(changes, "unfinished", lambda root: type(change)(**{**change.__dict__, "state": "trial"}))
     monkeypatch.setattr(pending, "read", lambda root: trial)
     monkeypatch.setattr(pending, "is_guarded", lambda root: guarded)
     monkeypatch.setattr(pending, "now", lambda: 130.0 - left)
