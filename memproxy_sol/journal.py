@@ -183,6 +183,21 @@ def _log(root: Root, change: Change, event: str, who: actor.Actor) -> None:
     actor.log(f"change {change.number} ({change.what}) of {root.path} {event}, by {who.user} from {who.origin}")
 
 
+def confirm(root: Root, change: Change, services: Services | None = None) -> None:
+    """Make a change on trial permanent that has no guard; ChangeError or OSError, and it is taken back, if it fails."""
+    with signals.caught(), signals.deferred():
+        try:
+            for step in changes.tried(change):
+                pending.make_permanent(root, step)
+            changes.append(root.host_path(change.path), {"state": changes.COMPLETE})
+        except BaseException:
+            _undo(root, change, change.begun, services)
+            _log(root, change, "taken back", actor.current())
+            raise
+        _log(root, change, "confirmed", actor.current())
+        _finish(root, change)
+
+
 def recover(root: Root, change: Change, services: Services | None = None) -> str:
     """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -34,6 +35,8 @@ class Policy:
     """Whether the SMF service is delivered."""
     program: str | None = None
     """memproxy-sol on the target, for the service; None is PREFIX/bin/memproxy-sol."""
+    probes: tuple[tuple[str, ...], ...] = ()
+    """Commands that are started to try the change, beside the usual ones: an absolute path, then arguments."""
 
     @property
     def program_path(self) -> str:
@@ -85,6 +88,15 @@ def _directory(value: Any) -> str:
     return _path(value)
 
 
+def _commands(value: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(value, list) or any(not isinstance(item, str) or "\0" in item for item in value):
+        raise ValueError
+    commands = tuple(tuple(shlex.split(item)) for item in value)
+    if any(not command or not command[0].startswith("/") for command in commands):
+        raise ValueError
+    return commands
+
+
 _PATH_RULE = 'an absolute path without "//", ".", "..", a final slash, blanks, ":", ";" or "$"'
 
 KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -96,6 +108,7 @@ KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "library_path": (_paths, f"a list of directories, each {_PATH_RULE}"),
     "service": (_boolean, "true or false"),
     "program": (_path, _PATH_RULE),
+    "probes": (_commands, "a list of commands, each one string that begins with an absolute path"),
 }
 """Key to its check (which returns the value or raises ValueError) and the allowed values in words."""
 

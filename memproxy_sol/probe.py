@@ -93,6 +93,12 @@ class Outcome:
         return found is not None and found["reason"] in _OWN_MALLOC
 
     @property
+    def complaint(self) -> str | None:
+        """The runtime linker's first warning or last word, None if it had none."""
+        found = _COMPLAINT.search(_text(self.err))
+        return None if found is None else printable(found[0])
+
+    @property
     def started(self) -> str | None:
         """None if the program ran and ended with 0, else what happened instead, in words."""
         if self.problem:
@@ -109,9 +115,8 @@ class Outcome:
         failed = self.started
         if failed is not None:
             return failed
-        complaint = _COMPLAINT.search(_text(self.err))
-        if complaint is not None:
-            return f"the runtime linker says: {printable(complaint[0])}"
+        if self.complaint is not None:
+            return f"the runtime linker says: {self.complaint}"
         if self.probe.secure:
             return None
         if self.route is None:
@@ -123,10 +128,8 @@ class Outcome:
     @property
     def words(self) -> str:
         """The runtime linker's complaint, else the last line that the program wrote to standard error."""
-        text = _text(self.err)
-        complaint = _COMPLAINT.search(text)
-        lines = [complaint[0]] if complaint else [line for line in text.splitlines() if line.strip()]
-        return printable(lines[-1].strip()[:300]) if lines else "it said nothing"
+        lines = [line.strip() for line in _text(self.err).splitlines() if line.strip()]
+        return (self.complaint or printable(lines[-1]))[:300] if lines else "it said nothing"
 
 
 class Prober:

@@ -61,6 +61,7 @@ for _name in (
     "verify",
     "status",
     "uninstall",
+    "confirm",
     "rescue",
     "exclude",
     "explain",

@@ -1,0 +1,194 @@
+"""Probe list: which programs of a host a change is tried on. Reads the tree, starts nothing.
+
+What a program is, is asked of its ELF header, since every release has its own mixture: `/usr/bin/true` is a script
+here and of either class there, and of the 32-bit programs of 11.4 few are left. Programs that are wrappers for several
+instruction sets (isaexec) are left out: which class they become is not theirs to say.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from memproxy_sol import elf, elf_header, exclusions, executable
+from memproxy_sol.abi import Abi
+from memproxy_sol.errors import ElfError, MemproxyError
+from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.probe import Probe
+from memproxy_sol.root import Root
+
+DIRECTORIES = tuple(
+    directory + instruction_set
+    for instruction_set in ("", "/amd64", "/sparcv9", "/i86", "/sparcv7")
+    for directory in ("/usr/bin", "/usr/sbin", "/sbin", "/usr/gnu/bin", "/opt/local/bin", "/opt/ooce/bin")
+)
+"""Where programs are looked for: those of one instruction set have a directory of their own (isaexec(3C))."""
+
+HARMLESS = (
+    *(("true",), ("ls", "/"), ("date",), ("id",), ("uname",), ("pwd",), ("echo",), ("cat",), ("sort",), ("env",)),
+    *(("expr", "1"), ("uptime",), ("who",), ("ps",), ("hostname",)),
+)
+"""Programs, with arguments, that need nothing, change nothing and end at once with status 0, by descending modesty."""
+
+CPLUSPLUS = tuple(
+    (name, "--version") for name in ("groff", "cmake", "ninja", "gperf", "doxygen", "ctest", "gdb", "node", "gold")
+)
+"""Usual programs in C++. Which of them is one is seen by what it needs."""
+CPLUSPLUS_LIBRARIES = ("libstdc++.so", "libCrun.so", "libc++.so")
+
+SET_ID = (("uptime",), ("w",), ("atq",), ("crontab", "-l"), ("ping", "127.0.0.1", "2"), ("traceroute",), ("mailq",))
+"""Programs that may be set-id, and do no harm in the hands of a user who has no rights."""
+
+UNPRIVILEGED = ("nobody", "noaccess", "daemon")
+"""The first of these users that the host has stands for all that are not root; else its first ordinary user."""
+_ORDINARY = 100
+"""The lowest uid of an ordinary user (useradd(8))."""
+
+Expectation = Callable[[Probe], "str | None"]
+"""The route that a probe has to take; None where any will do."""
+
+
+@dataclass(frozen=True)
+class ProbeList:
+    """What is tried, and what of it is not to be had."""
+
+    probes: tuple[Probe, ...]
+    findings: tuple[Finding, ...]
+
+
+def default_probes(
+    root: Root, abis: Sequence[Abi], commands: Iterable[tuple[str, ...]] = (), secure: bool = True
+) -> ProbeList:
+    """The probes for a change of `abis`: the usual programs of the host, and the policy's `commands`.
+
+    Each as root and as an unprivileged user. `secure` is whether set-id programs are to get libmemproxy: those that are
+    not print a warning at each start, which says nothing.
+    """
+    bits = [abi.bits for abi in abis]
+    findings: list[Finding] = []
+    user = _unprivileged(root)
+    if user is None:
+        text = "there is no unprivileged user that programs could be tried as"
+        findings.append(Finding("trial-no-user", WARNING, "/etc/passwd", text, f"add the user {UNPRIVILEGED[0]}"))
+    chosen: list[tuple[str, tuple[str, ...], int]] = []
+    for size in bits:
+        chosen += _first(root, HARMLESS, [size], lambda path: True)
+    shell = _login_shell(root)
+    for name, command in (("login shell", (shell, "-c", "exit 0")), ("python", _python(root))):
+        size_of = program_bits(root, command[0]) if command else None
+        if command and size_of in bits and size_of is not None:
+            chosen.append((f"{name} {command[0]}", command, size_of))
+    cplusplus = _first(root, CPLUSPLUS, bits, lambda path: _is_cplusplus(root, path))
+    if not cplusplus:
+        text = "no program in C++ was found to try the change on"
+        findings.append(Finding("trial-not-tried", NOTE, "C++", text, "name one in the policy's probes"))
+    chosen += cplusplus
+    for command in commands:
+        size_of = program_bits(root, command[0])
+        if size_of is None:
+            text = "is no program of one ABI, so it is not tried"
+            findings.append(Finding("trial-not-tried", WARNING, command[0], text, "correct probes in the policy"))
+        elif size_of in bits:
+            chosen.append((" ".join(command), command, size_of))
+    users = [None] if user is None else [None, user]
+    probes = [Probe(name, command, size, who) for name, command, size in dict.fromkeys(chosen) for who in users]
+    if secure and user is not None:
+        # Root's ids are not changed by a program of root's, which is then not set-id in the runtime linker's sense.
+        for size in bits:
+            for name, command, _ in _first(root, SET_ID, [size], lambda path: _is_set_id(root, path)):
+                probes.append(Probe(f"set-id {name}", command, size, user, secure=True))
+    return ProbeList(tuple(probes), tuple(findings))
+
+
+def expectation(root: Root, custom: Container[int]) -> Expectation:
+    """The route that the exclusion list gives to each probe, where its ABI (by bits, in `custom`) has an allocator."""
+    state = exclusions.load(root)
+    lines = exclusions.parse(state.data) if state is not None else ()
+
+    def route(probe: Probe) -> str | None:
+        if probe.bits not in custom:
+            return "system"
+        path = executable.reported(root, probe.command[0])
+        return exclusions.decide(lines, exclusions.to_text(os.fsencode(path))).route
+
+    return route
+
+
+def program_bits(root: Root, path: str) -> int | None:
+    """The class of the process that `path` becomes, its interpreter's for a script; None where that cannot be told."""
+    try:
+        found = executable.locate(root, path)
+        if not found.exists or found.by_isaexec:
+            return None
+        return elf_header.parse(_head(root, found.path)).bits
+    except (MemproxyError, OSError):
+        return None
+
+
+def _head(root: Root, path: str) -> bytes:
+    descriptor = os.open(root.host_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, elf_header.SIZE)
+    finally:
+        os.close(descriptor)
+
+
+def _first(
+    root: Root, programs: Iterable[tuple[str, ...]], bits: Sequence[int], fits: Callable[[str], bool]
+) -> list[tuple[str, tuple[str, ...], int]]:
+    """The first of the programs that the host has in one of these classes and that fits, alone in a list."""
+    for path, arguments in _candidates(root, programs):
+        size = program_bits(root, path)
+        if size in bits and size is not None and fits(path):
+            return [(path, (path, *arguments), size)]
+    return []
+
+
+def _candidates(root: Root, programs: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, *arguments in programs:
+        for directory in DIRECTORIES:
+            status = root.stat(f"{directory}/{name}")
+            if status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o001:
+                yield f"{directory}/{name}", tuple(arguments)
+
+
+def _is_cplusplus(root: Root, path: str) -> bool:
+    try:
+        needed = elf.read(root.host_path(executable.reported(root, path))).needed
+    except ElfError:
+        return False
+    return any(name.startswith(CPLUSPLUS_LIBRARIES) for name in needed)
+
+
+def _is_set_id(root: Root, path: str) -> bool:
+    status = root.stat(path)
+    return status is not None and bool(status.st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def _passwd(root: Root) -> list[list[str]]:
+    state = root.read("/etc/passwd")
+    lines = state.data.decode("utf-8", "surrogateescape").splitlines() if state is not None else []
+    return [line.split(":") for line in lines if line.count(":") == 6]
+
+
+def _unprivileged(root: Root) -> str | None:
+    users = {fields[0]: int(fields[2]) for fields in _passwd(root) if fields[2].isdigit() and int(fields[2]) != 0}
+    ordinary = (name for name, uid in users.items() if uid >= _ORDINARY)
+    return next((name for name in UNPRIVILEGED if name in users), next(ordinary, None))
+
+
+def _login_shell(root: Root) -> str:
+    """Root's; an empty field is the system's shell (passwd(5))."""
+    shells = [fields[6] for fields in _passwd(root) if fields[0] == "root"]
+    return shells[0] if shells and shells[0].startswith("/") else "/sbin/sh"
+
+
+def _python(root: Root) -> tuple[str, ...]:
+    """The Python that runs this, where the tree is this machine's, else the system's."""
+    names = [f"{directory}/{name}" for name in ("python3", "python") for directory in DIRECTORIES[:6]]
+    own = [sys.executable] if root.path == "/" and sys.executable else []
+    found = next((path for path in (*own, *names) if root.exists(path)), None)
+    return () if found is None else (found, "-S", "-E", "-c", "pass")

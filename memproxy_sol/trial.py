@@ -1,0 +1,279 @@
+"""Trial: does every kind of program start with a candidate, and with the change in force; and what follows from it.
+
+Before the change the candidate is given to each probe by LD_CONFIG_32 and LD_CONFIG_64, which beat the live file for
+all programs but set-id ones, even where the live file is broken (reference "crle", 5.1 and 5.6). After it the same
+probes are run without, set-id programs included.
+
+A program that does not work by itself proves nothing: where a probe fails it is run without any candidate, and if it
+fails there too, without a word of the runtime linker, it is set aside and said to be. An ABI of which nothing could be
+tried, as root or as the unprivileged user, is an error: what was not tried does not go live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from memproxy_sol import guard, journal, pending, record
+from memproxy_sol.abi import ABIS
+from memproxy_sol.errors import ChangeError, HostError, MemproxyError
+from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
+from memproxy_sol.guard import Watch
+from memproxy_sol.pending import Keeper
+from memproxy_sol.probe import DEBUG, SECONDS, Outcome, Probe, Prober
+from memproxy_sol.probe_list import Expectation, default_probes, expectation
+from memproxy_sol.root import Root
+from memproxy_sol.steps import TryFile
+
+NO_CONFIGURATION = {"LD_NOCONFIG": "yes"}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a round of probes."""
+
+    findings: tuple[Finding, ...]
+    good: tuple[Probe, ...]
+    """The probes that were as they should be; what is not among them proves nothing in the next round either."""
+
+
+@dataclass
+class TrialError(ChangeError):
+    """Programs do not start as they should; the change has been taken back. `findings` has them all."""
+
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+    def __init__(self, findings: Sequence[Finding], what: str) -> None:
+        wrong = errors_in(findings)
+        first = f"{wrong[0].where}: {wrong[0].text}" if wrong else "a probe failed"
+        super().__init__(f"{what}: {first}", hint="look at what is listed; memproxy-sol plan changes nothing")
+        self.findings = tuple(findings)
+
+
+def run(
+    prober: Prober,
+    probes: Sequence[Probe],
+    candidates: Mapping[int, str] | None,
+    expected: Expectation,
+    seconds: float = SECONDS,
+) -> Tried:
+    """Run the probes, with the candidate files (target paths by bits) or, if that is None, with what is in force.
+
+    Set-id programs ignore candidates: of each it is noted that it is tried after the change. Raises nothing.
+    """
+    given = {ABIS[bits].suffixed("LD_CONFIG"): path for bits, path in (candidates or {}).items()}
+    findings: list[Finding] = []
+    good: list[Probe] = []
+    for probe in probes:
+        if probe.secure and candidates is not None:
+            text = "ignores LD_CONFIG, being set-id, so it is tried only when the change is in force"
+            findings.append(Finding("trial-not-tried", NOTE, str(probe), text))
+            good.append(probe)
+            continue
+        outcome = prober.run(probe, {**DEBUG, **given}, seconds)
+        wrong = outcome.wrong(expected(probe))
+        if wrong is None:
+            good.append(probe)
+            continue
+        alone = _alone(prober, probe, seconds, candidates is not None)
+        if _is_right(outcome, alone, expected(probe)):
+            good.append(probe)
+        elif alone.started is None or outcome.complaint or _differs(outcome, alone):
+            findings.append(Finding("trial-failed", ERROR, str(probe), wrong, "nothing of it may go live"))
+        else:
+            text = f"proves nothing: without memproxy, too, it {alone.started}"
+            findings.append(Finding("trial-not-tried", WARNING, str(probe), text, "correct probes in the policy"))
+    return Tried((*findings, *_gaps(probes, good, findings)), tuple(good))
+
+
+def _alone(prober: Prober, probe: Probe, seconds: float, untouched: bool) -> Outcome:
+    """The probe as it is without memproxy: with the present configuration if that is `untouched`, or with none."""
+    if untouched:
+        outcome = prober.run(probe, DEBUG, seconds)
+        if outcome.started is None:
+            return outcome
+    return prober.run(probe, {**DEBUG, **NO_CONFIGURATION}, seconds)
+
+
+def _is_right(outcome: Outcome, alone: Outcome, route: str | None) -> bool:
+    """Whether a program that fails by itself fails in just that way, with libmemproxy in it on its route."""
+    if outcome.problem or outcome.status < 0 or outcome.complaint or _differs(outcome, alone):
+        return False
+    return outcome.probe.secure or (outcome.route is not None and route in (None, outcome.route))
+
+
+def _differs(outcome: Outcome, alone: Outcome) -> bool:
+    """Whether a program that fails by itself fails otherwise under memproxy: then memproxy is the reason."""
+    return (outcome.status, bool(outcome.problem)) != (alone.status, bool(alone.problem))
+
+
+def _gaps(probes: Sequence[Probe], good: Sequence[Probe], findings: Sequence[Finding]) -> list[Finding]:
+    """An error for each ABI, as each user, of which nothing could be tried though nothing failed."""
+    gaps = []
+    asked = dict.fromkeys((probe.bits, probe.user) for probe in probes if not probe.secure)
+    failed = {finding.where for finding in errors_in(findings)}
+    for bits, user in asked:
+        mine = [p for p in probes if (p.bits, p.user) == (bits, user) and not p.secure]
+        if not any(p in good or str(p) in failed for p in mine):
+            gaps.append(_impossible(bits, f"as {user or 'root'}"))
+    return gaps
+
+
+def prove(
+    root: Root, prober: Prober, bits: Sequence[int], commands: Sequence[tuple[str, ...]] = ()
+) -> tuple[Finding, ...]:
+    """Whether new processes of these ABIs start now, with what is in force, as the record says it was installed.
+
+    `commands` are the policy's probes. HostError where record, exclusion list or users cannot be read.
+    """
+    known = record.read(root) or record.Record()
+    custom = {size for size, installed in known.abis.items() if len(installed.files) > 1}
+    secure = all(known.abis[size].trusted for size in bits if size in known.abis)
+    wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure)
+    findings = wanted.findings + check_coverage(wanted.probes, bits)
+    if errors_in(findings):
+        return findings
+    return findings + run(prober, wanted.probes, None, expectation(root, custom)).findings
+
+
+def check_coverage(probes: Sequence[Probe], bits: Sequence[int]) -> tuple[Finding, ...]:
+    """An error for each ABI that has no probe at all; to be asked before anything is changed."""
+    there = {probe.bits for probe in probes if not probe.secure}
+    return tuple(_impossible(size, "of which none was found") for size in bits if size not in there)
+
+
+def _impossible(bits: int, how: str) -> Finding:
+    hint = f"name one in the policy's probes, or leave the ABI out: --bits {96 - bits}"
+    return Finding("trial-impossible", ERROR, f"{bits}-bit programs", f"could not be tried {how}", hint)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A change that is in force, and the guard that would take it back."""
+
+    watch: Watch
+    findings: tuple[Finding, ...]
+    seconds: float | None
+    """How long it is on trial from now; None where nothing had to be tried."""
+
+    def keep(self) -> None:
+        """Make it permanent at once; ChangeError if it has been taken back meanwhile."""
+        if self.watch.is_armed:
+            self.watch.keep()
+            finish(self.watch.root)
+
+    def leave(self) -> None:
+        """Leave it on trial: it is for `confirm` in a new process, or for the guard."""
+        self.watch.close()
+
+
+def attempt(
+    root: Root, seconds: float, apply: Callable[[Keeper], None], probe: Callable[[], tuple[Finding, ...]]
+) -> Attempt:
+    """Make a change under a guard, and probe it.
+
+    `apply` carries out the steps (`steps.on_trial`) with the keeper given, `probe` runs the probes without candidates.
+    Whatever fails, and Ctrl-C, takes everything back. Raises TrialError with the findings, and what `apply` raises.
+    """
+    watch = Watch(root, seconds)
+    try:
+        apply(watch)
+        if not watch.is_armed:
+            return Attempt(watch, (), None)
+        findings = probe()
+        if errors_in(findings):
+            raise TrialError(findings, "programs do not start as they should, so the change was taken back")
+        return Attempt(watch, findings, watch.passed())
+    except BaseException:
+        watch.stand_down()
+        change = journal.unfinished(root)
+        if change is not None and change.state in ("trial", "expired"):
+            journal.recover(root, change)
+        raise
+
+
+def finish(root: Root) -> None:
+    """Clean up after a trial that the journal calls complete."""
+    change = journal.unfinished(root)
+    if change is not None and change.state == "complete":
+        journal.recover(root, change)
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A trial that is now permanent."""
+
+    change: journal.Change
+    findings: tuple[Finding, ...]
+    guarded: bool
+    """False: its guard was gone, and the files were put in place by this process."""
+
+
+def confirm(root: Root, prove: Callable[[Sequence[int]], tuple[Finding, ...]]) -> Confirmation:
+    """Make the pending trial permanent, once `prove` (of these bits) finds that new processes start.
+
+    For who holds the lock. Raises HostError where no trial is pending, ChangeError where it is too late, TrialError
+    where programs do not start: then everything is taken back at once.
+    """
+    change = _pending(root)
+    steps = [step for step in change.steps if isinstance(step, TryFile)]
+    if not pending.is_guarded(root) and _is_over(root):
+        raise ChangeError(f"is too late: its guard is gone and {journal.recover(root, change)}", where="confirm")
+    paths = {step.path for step in steps}
+    findings = prove([bits for bits, abi in ABIS.items() if abi.config_path in paths])
+    if errors_in(findings):
+        with contextlib.suppress(MemproxyError):
+            guard.ask(root, "undo")
+        _take_back(root)
+        raise TrialError(findings, "programs do not start as they should, so the change was taken back")
+    answer = guard.ask(root, "confirm")
+    word, _, rest = (answer or "").partition(" ")
+    if word in ("confirmed", "unsure", ""):
+        left = journal.unfinished(root)
+        if left is not None and left.state == "complete":
+            finish(root)
+            return Confirmation(change, findings, True)
+        if word == "" and left is not None and left.state == "trial" and not _is_over(root):
+            journal.confirm(root, left)
+            return Confirmation(change, findings, False)
+    elif word == "changed":
+        text = f"was changed by somebody else while it was tried ({rest}), so nothing is confirmed"
+        raise ChangeError(text, where=steps[0].path, hint="wait until the trial is over, and look at the file")
+    elif word == "unfinished":
+        raise ChangeError("is not complete, so it cannot be confirmed", where=f"change {change.number}")
+    _take_back(root)
+    reason = "the files could not be put in place" if word == "failed" else "the time was over"
+    raise ChangeError(f"is not confirmed: {reason}, and the former configuration is in force", where="the trial")
+
+
+def _pending(root: Root) -> journal.Change:
+    """The change on trial; what is not, is finished or taken back, and said."""
+    change = journal.unfinished(root)
+    if change is None:
+        last = next(reversed(journal.history(root)), None)
+        if last is not None and last.state == "undone" and any(isinstance(step, TryFile) for step in last.steps):
+            text = (
+                f"is over: change {last.number} ({last.what}) was taken back and the former configuration is in force"
+            )
+            raise ChangeError(text, where="the trial", hint="type memproxy-sol install --try again")
+        raise HostError("no trial is pending", where=root.path, hint="memproxy-sol install --try SECONDS begins one")
+    if change.state == "trial":
+        return change
+    done = journal.recover(root, change)
+    if change.state == "expired":
+        raise ChangeError(f"is too late: {done}", where="confirm", hint="type memproxy-sol install --try again")
+    raise HostError(f"no trial is pending: {done}", where=root.path)
+
+
+def _take_back(root: Root) -> None:
+    """What is left of a trial after its guard has done its part, or is gone."""
+    change = journal.unfinished(root)
+    if change is not None:
+        journal.recover(root, change)
+
+
+def _is_over(root: Root) -> bool:
+    """Whether the time of a trial without a guard is over; so it is where nothing tells."""
+    trial = pending.read(root)
+    return trial is None or trial.is_over(pending.now())
