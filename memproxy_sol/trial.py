@@ -168,20 +168,46 @@ class Attempt:
         self.watch.close()
 
 
+class _Tests(Watch):
+    """A watch whose guard is armed only when the candidates have been tried: their generation is in place by then."""
+
+    def __init__(self, root: Root, seconds: float, before: Callable[[], Tried]) -> None:
+        super().__init__(root, seconds)
+        self.before, self.tried = before, Tried((), ())
+
+    def arm(self, change: int, journal: str, steps: Sequence[TryFile]) -> None:
+        """Try the candidates, then start the guard; TrialError if programs do not start with them."""
+        self.tried = self.before()
+        if errors_in(self.tried.findings):
+            raise TrialError(self.tried.findings, "programs do not start as they should, so nothing is changed")
+        super().arm(change, journal, steps)
+
+
 def attempt(
-    root: Root, seconds: float, apply: Callable[[Keeper], None], probe: Callable[[], tuple[Finding, ...]]
+    root: Root,
+    seconds: float,
+    apply: Callable[[Keeper], None],
+    before: Callable[[], Tried],
+    after: Callable[[Sequence[Probe]], Tried],
 ) -> Attempt:
     """Make a change under a guard, and probe it.
 
-    `apply` carries out the steps (`steps.on_trial`) with the keeper given, `probe` runs the probes without candidates.
-    Whatever fails, and Ctrl-C, takes everything back. Raises TrialError with the findings, and what `apply` raises.
+    `apply` carries out the steps (`steps.on_trial`) with the keeper given. `before` runs the probes with the
+    candidates, when all is in place but the configurations; `after` runs the good ones of them with the change in
+    force. Whatever fails, and Ctrl-C, takes everything back. Raises TrialError with the findings, and what `apply`
+    raises.
     """
-    watch = Watch(root, seconds)
+    watch = _Tests(root, seconds, before)
     try:
         apply(watch)
         if not watch.is_armed:
             return Attempt(watch, (), None)
-        findings = probe()
+        findings = watch.tried.findings + after(watch.tried.good).findings
+        still = journal.unfinished(root)
+        if still is None or still.state != "trial":
+            raise ChangeError(
+                "has ended before the probes had: the change was taken back", where="the guard of the trial"
+            )
         if errors_in(findings):
             raise TrialError(findings, "programs do not start as they should, so the change was taken back")
         return Attempt(watch, findings, watch.passed())
