@@ -29,7 +29,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
-from memproxy_sol import guard_process, journal, lock, pending
+from memproxy_sol import changes, guard_process, journal, lock, pending
 from memproxy_sol.errors import ChangeError, HostError, RefusedError
 from memproxy_sol.guard_process import ATTEMPTS, CLIENTS, Clock, Guard, Wait
 from memproxy_sol.pending import GUARD_DIRECTORY, SOCKET, STATE, Trial, is_guarded
@@ -184,13 +184,13 @@ def ask(root: Root, words: str) -> str | None:
         return _line_of(client) or None
 
 
-def forgotten(root: Root, clock: Clock = pending.now) -> journal.Change | None:
+def forgotten(root: Root, clock: Clock = pending.now) -> changes.Change | None:
     """The change with files on trial that nobody takes care of: after a reboot, or when the guard was killed.
 
     None where a guard lives, or another memproxy-sol is at work. Who holds the lock himself may ask.
     """
-    change = journal.unfinished(root)
-    if change is None or change.state == "complete" or not any(isinstance(step, TryFile) for step in change.steps):
+    change = changes.unfinished(root)
+    if change is None or change.state == changes.COMPLETE or not changes.tried(change):
         return None
     if is_guarded(root):
         trial = pending.read(root)
@@ -198,18 +198,18 @@ def forgotten(root: Root, clock: Clock = pending.now) -> journal.Change | None:
     return change if lock.holder(root) in (None, os.getpid()) else None
 
 
-def take_back(root: Root, clock: Clock = pending.now) -> str | None:
+def take_back(root: Root, clock: Clock = pending.now, services: journal.Services | None = None) -> str | None:
     """Take a forgotten trial back, all its steps; what was done, in words, or None if there is none.
 
     For who holds the lock. HostError or ChangeError where it cannot be done; OSError for a step that fails.
     """
     change = forgotten(root, clock)
-    return None if change is None else journal.recover(root, change)
+    return None if change is None else journal.recover(root, change, services)
 
 
-def refuse_pending(root: Root, change: journal.Change, clock: Clock = pending.now) -> None:
+def refuse_pending(root: Root, change: changes.Change, clock: Clock = pending.now) -> None:
     """RefusedError for a change on trial whose guard lives: another change has to wait until it is decided."""
-    if change.state == "trial" and is_guarded(root) and forgotten(root, clock) is None:
+    if change.state == changes.TRIAL and is_guarded(root) and forgotten(root, clock) is None:
         trial = pending.read(root)
         left = max(0.0, trial.deadline - clock()) if trial else 0.0
         text = f"change {change.number} ({change.what}) is on trial for another {left:.0f} seconds"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from memproxy_sol import files, journal
+from memproxy_sol import changes, files
 from memproxy_sol.pending import Trial
 from memproxy_sol.root import Root
 from memproxy_sol.steps import TryFile
@@ -111,8 +111,8 @@ class Guard:
     def __post_init__(self) -> None:
         self.clients: list[socket.socket] = []
         # A torn line of a killed installer must not swallow ours.
-        self.complete = b"\n" + journal.line({"state": "complete"})
-        self.expired = b"\n" + journal.line({"state": "expired"})
+        self.complete = b"\n" + changes.line({"state": changes.COMPLETE})
+        self.expired = b"\n" + changes.line({"state": changes.EXPIRED})
 
     def run(self) -> None:
         """Wait for the verdict and carry it out."""

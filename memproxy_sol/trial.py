@@ -15,11 +15,12 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from memproxy_sol import guard, journal, pending, record
+from memproxy_sol import changes, guard, journal, pending, record, signals
 from memproxy_sol.abi import ABIS
-from memproxy_sol.errors import ChangeError, HostError, MemproxyError
+from memproxy_sol.errors import ChangeError, HostError, Interrupted, MemproxyError
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.guard import Watch
+from memproxy_sol.journal import Services
 from memproxy_sol.pending import Keeper
 from memproxy_sol.probe import DEBUG, SECONDS, Outcome, Probe, Prober
 from memproxy_sol.probe_list import Expectation, default_probes, expectation
@@ -60,12 +61,13 @@ def run(
 ) -> Tried:
     """Run the probes, with the candidate files (target paths by bits) or, if that is None, with what is in force.
 
-    Set-id programs ignore candidates: of each it is noted that it is tried after the change. Raises nothing.
+    Set-id programs ignore candidates: of each it is noted that it is tried after the change. Raises Interrupted alone.
     """
     given = {ABIS[bits].suffixed("LD_CONFIG"): path for bits, path in (candidates or {}).items()}
     findings: list[Finding] = []
     good: list[Probe] = []
     for probe in probes:
+        signals.check()
         if probe.secure and candidates is not None:
             text = "ignores LD_CONFIG, being set-id, so it is tried only when the change is in force"
             findings.append(Finding("trial-not-tried", NOTE, str(probe), text))
@@ -189,40 +191,45 @@ def attempt(
     apply: Callable[[Keeper], None],
     before: Callable[[], Tried],
     after: Callable[[Sequence[Probe]], Tried],
+    services: Services | None = None,
 ) -> Attempt:
     """Make a change under a guard, and probe it.
 
     `apply` carries out the steps (`steps.on_trial`) with the keeper given. `before` runs the probes with the
     candidates, when all is in place but the configurations; `after` runs the good ones of them with the change in
-    force. Whatever fails, and Ctrl-C, takes everything back. Raises TrialError with the findings, and what `apply`
-    raises.
+    force. `services` is what `apply` gives to the journal. Whatever fails, and every signal, takes everything back.
+    Raises TrialError with the findings, Interrupted, and what `apply` raises.
     """
     watch = _Tests(root, seconds, before)
-    try:
-        apply(watch)
-        if not watch.is_armed:
-            return Attempt(watch, (), None)
-        findings = watch.tried.findings + after(watch.tried.good).findings
-        still = journal.unfinished(root)
-        if still is None or still.state != "trial":
-            raise ChangeError(
-                "has ended before the probes had: the change was taken back", where="the guard of the trial"
-            )
-        if errors_in(findings):
-            raise TrialError(findings, "programs do not start as they should, so the change was taken back")
-        return Attempt(watch, findings, watch.passed())
-    except BaseException:
-        watch.stand_down()
-        change = journal.unfinished(root)
-        if change is not None and change.state in ("trial", "expired"):
-            journal.recover(root, change)
-        raise
+    with signals.caught():
+        try:
+            apply(watch)
+            if not watch.is_armed:
+                return Attempt(watch, (), None)
+            findings = watch.tried.findings + after(watch.tried.good).findings
+            still = changes.unfinished(root)
+            if still is None or still.state != changes.TRIAL:
+                text = "has ended before the probes had: the change was taken back"
+                raise ChangeError(text, where="the guard of the trial")
+            if errors_in(findings):
+                raise TrialError(findings, "programs do not start as they should, so the change was taken back")
+            return Attempt(watch, findings, watch.passed())
+        except BaseException as error:
+            # The signal that ended it is still there at the end of `deferred`.
+            with contextlib.suppress(Interrupted), signals.deferred():
+                watch.stand_down()
+                change = changes.unfinished(root)
+                if change is not None and change.state in (changes.TRIAL, changes.EXPIRED):
+                    journal.recover(root, change, services)
+            if isinstance(error, Interrupted):
+                raise Interrupted(error.number, "the change was taken back") from None
+            raise
 
 
 def finish(root: Root) -> None:
     """Clean up after a trial that the journal calls complete."""
-    change = journal.unfinished(root)
-    if change is not None and change.state == "complete":
+    change = changes.unfinished(root)
+    if change is not None and change.state == changes.COMPLETE:
         journal.recover(root, change)
 
 
@@ -230,73 +237,78 @@ def finish(root: Root) -> None:
 class Confirmation:
     """A trial that is now permanent."""
 
-    change: journal.Change
+    change: changes.Change
     findings: tuple[Finding, ...]
     guarded: bool
     """False: its guard was gone, and the files were put in place by this process."""
 
 
-def confirm(root: Root, prove: Callable[[Sequence[int]], tuple[Finding, ...]]) -> Confirmation:
+def confirm(
+    root: Root, prove: Callable[[Sequence[int]], tuple[Finding, ...]], services: Services | None = None
+) -> Confirmation:
     """Make the pending trial permanent, once `prove` (of these bits) finds that new processes start.
 
-    For who holds the lock. Raises HostError where no trial is pending, ChangeError where it is too late, TrialError
-    where programs do not start: then everything is taken back at once.
+    `services` takes the service back where the change is taken back. For who holds the lock. Raises HostError where no
+    trial is pending, ChangeError where it is too late, TrialError where programs do not start: then everything is taken
+    back at once.
     """
-    change = _pending(root)
-    steps = [step for step in change.steps if isinstance(step, TryFile)]
+    change = _pending(root, services)
+    steps = changes.tried(change)
     if not pending.is_guarded(root) and _is_over(root):
-        raise ChangeError(f"is too late: its guard is gone and {journal.recover(root, change)}", where="confirm")
+        raise ChangeError(
+            f"is too late: its guard is gone and {journal.recover(root, change, services)}", where="confirm"
+        )
     paths = {step.path for step in steps}
     findings = prove([bits for bits, abi in ABIS.items() if abi.config_path in paths])
     if errors_in(findings):
         with contextlib.suppress(MemproxyError):
             guard.ask(root, "undo")
-        _take_back(root)
+        _take_back(root, services)
         raise TrialError(findings, "programs do not start as they should, so the change was taken back")
     answer = guard.ask(root, "confirm")
     word, _, rest = (answer or "").partition(" ")
     if word in ("confirmed", "unsure", ""):
-        left = journal.unfinished(root)
-        if left is not None and left.state == "complete":
+        left = changes.unfinished(root)
+        if left is not None and left.state == changes.COMPLETE:
             finish(root)
             return Confirmation(change, findings, True)
-        if word == "" and left is not None and left.state == "trial" and not _is_over(root):
-            journal.confirm(root, left)
+        if word == "" and left is not None and left.state == changes.TRIAL and not _is_over(root):
+            journal.confirm(root, left, services)
             return Confirmation(change, findings, False)
     elif word == "changed":
         text = f"was changed by somebody else while it was tried ({rest}), so nothing is confirmed"
         raise ChangeError(text, where=steps[0].path, hint="wait until the trial is over, and look at the file")
     elif word == "unfinished":
         raise ChangeError("is not complete, so it cannot be confirmed", where=f"change {change.number}")
-    _take_back(root)
+    _take_back(root, services)
     reason = "the files could not be put in place" if word == "failed" else "the time was over"
     raise ChangeError(f"is not confirmed: {reason}, and the former configuration is in force", where="the trial")
 
 
-def _pending(root: Root) -> journal.Change:
+def _pending(root: Root, services: Services | None) -> changes.Change:
     """The change on trial; what is not, is finished or taken back, and said."""
-    change = journal.unfinished(root)
+    change = changes.unfinished(root)
     if change is None:
-        last = next(reversed(journal.history(root)), None)
-        if last is not None and last.state == "undone" and any(isinstance(step, TryFile) for step in last.steps):
+        last = next(reversed(changes.history(root)), None)
+        if isinstance(last, changes.Change) and last.state == changes.UNDONE and changes.tried(last):
             text = (
                 f"is over: change {last.number} ({last.what}) was taken back and the former configuration is in force"
             )
             raise ChangeError(text, where="the trial", hint="type memproxy-sol install --try again")
         raise HostError("no trial is pending", where=root.path, hint="memproxy-sol install --try SECONDS begins one")
-    if change.state == "trial":
+    if change.state == changes.TRIAL:
         return change
-    done = journal.recover(root, change)
-    if change.state == "expired":
+    done = journal.recover(root, change, services)
+    if change.state == changes.EXPIRED:
         raise ChangeError(f"is too late: {done}", where="confirm", hint="type memproxy-sol install --try again")
     raise HostError(f"no trial is pending: {done}", where=root.path)
 
 
-def _take_back(root: Root) -> None:
+def _take_back(root: Root, services: Services | None) -> None:
     """What is left of a trial after its guard has done its part, or is gone."""
-    change = journal.unfinished(root)
+    change = changes.unfinished(root)
     if change is not None:
-        journal.recover(root, change)
+        journal.recover(root, change, services)
 
 
 def _is_over(root: Root) -> bool:

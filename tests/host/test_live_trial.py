@@ -14,7 +14,7 @@ import pytest
 from memproxy_sol import abi, candidate, change, guard, journal, pending, probe_list, record, steps, trial
 from memproxy_sol.abi import ABI32, ABI64, ABIS
 from memproxy_sol.change import Target, Wishes
-from memproxy_sol.errors import ChangeError
+from memproxy_sol.errors import ChangeError, Interrupted
 from memproxy_sol.findings import errors_in
 from memproxy_sol.ld_config import decode, encode, layout_for, new
 from memproxy_sol.pending import Keeper
@@ -136,7 +136,8 @@ def test_the_list_has_each_abi_each_user_a_shell_python_cplusplus_and_a_set_id_p
         ):
             assert (name, bits, user, False) in asked
     assert ("set-id /usr/bin/uptime", 32, "joe", True) in asked
-    assert len(asked) == 11
+    assert ("set-id /usr/bin/amd64/w", 64, "joe", True) in asked
+    assert len(asked) == 12
 
 
 def test_an_abi_without_a_program_is_an_error(host: Live) -> None:
@@ -359,8 +360,10 @@ def test_a_set_id_program_is_tried_when_the_change_is_in_force(host: Live) -> No
 
     with pytest.raises(TrialError, match="illegal insecure pathname") as failure:
         attempted(host, after=distrust)
-    (wrong,) = errors_in(failure.value.findings)
-    assert wrong.where == "set-id /usr/bin/uptime (32-bit, as joe)"
+    assert {finding.where for finding in errors_in(failure.value.findings)} == {
+        "set-id /usr/bin/uptime (32-bit, as joe)",
+        "set-id /usr/bin/amd64/w (64-bit, as joe)",
+    }
     assert configurations(host) == before
 
 
@@ -375,6 +378,20 @@ def test_an_interruption_in_the_middle_of_the_probes_takes_it_back(host: Live) -
         attempted(host, after=interrupt)
     assert configurations(host) == before
     assert not pending.is_guarded(host.root)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_hangup_in_the_middle_of_the_probes_takes_it_back(host: Live, place: str) -> None:
+    before = configurations(host)
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.raises(Interrupted, match="interrupted by SIGHUP; .*taken back"):
+        attempted(host, **{place: hang_up})
+    assert configurations(host) == before
+    assert not pending.is_guarded(host.root)
+    assert journal.unfinished(host.root) is None
 
 
 def test_probes_that_outlast_the_guard_find_everything_taken_back(host: Live) -> None:
