@@ -387,7 +387,7 @@ def test_a_hangup_in_the_middle_of_the_probes_takes_it_back(host: Live, place: s
     def hang_up() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
-    with pytest.raises(Interrupted, match="interrupted by SIGHUP; .*taken back"):
+    with pytest.raises(Interrupted, match=r"interrupted by SIGHUP; .*taken back"):
         attempted(host, **{place: hang_up})
     assert configurations(host) == before
     assert not pending.is_guarded(host.root)
