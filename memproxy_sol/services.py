@@ -40,9 +40,13 @@ class Services:
         """Bring SMF to `step.before` as far as it lets us; may be repeated."""
         self._as_far_as_possible(step, step.before)
 
-    def look_again(self) -> State:
-        """Have the service make its check after the change; SmfError if it finds something."""
-        return self._smf.look_again(FMRI, self._limit)
+    def look_again(self) -> State | None:
+        """Have the service make its check after the change; None where there is none, or it is switched off.
+
+        SmfError if it finds something: it is in maintenance then, and the error has the last line of its log.
+        """
+        now = self._smf.state(FMRI)
+        return self._smf.look_again(FMRI, self._limit) if now is not None and now.enabled else None
 
     def _as_far_as_possible(self, step: ChangeService, wanted: Service) -> None:
         try:

@@ -56,7 +56,9 @@ class Host:
         plan = self.plan(policy, allocator)
         with lock.locked(self.root):
             journal.apply(self.root, "install", STARTED, plan.steps, services=self.services)
-            return self.services.look_again()
+            state = self.services.look_again()
+        assert state is not None
+        return state
 
     def uninstall(self) -> None:
         facts = change.Target(self.root).facts(tolerant=True)
@@ -299,6 +301,7 @@ def test_a_service_that_the_administrator_switched_off_stays_off(installed: Host
     with lock.locked(installed.root):
         journal.apply(installed.root, "install", STARTED, plan.steps, services=installed.services)
     assert installed.system.state(FMRI) == "disabled"
+    assert installed.services.look_again() is None
     installed.lab.boot()
     assert installed.system.state(FMRI) == "disabled"
 
