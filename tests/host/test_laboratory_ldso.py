@@ -230,3 +230,94 @@ def test_the_exclusion_list_is_matched_as_the_table_of_cases_says(case: dict[str
     for executable, expected in case["decides"].items():
         route, line = proxy.lookup(data, os.fsdecode(executable.encode(encoding)))
         assert (f"{route} {line}" if line else "-") == expected, executable
+
+
+# What no recording shows, after the reference page
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Laboratory:
+    return Laboratory(tmp_path / "lab")
+
+
+def objects_of(lab: Laboratory, argv: list[str], environment: dict[str, str], uid: int = 0) -> list[str]:
+    started = lab.start(argv, environment, uid)
+    return [one.path for one in started.loaded[1:]] if started.status is None else list(started.messages)
+
+
+def test_a_path_from_before_lib_and_usr_lib_were_apart(lab: Laboratory) -> None:
+    assert lab.execute([CRLE, "-64", "-l", "/opt:/usr/lib/64", "-s", "/usr/lib/secure/64"]).status == 0
+    live = lab.top / "var/ld/64/ld.config"
+    data = bytearray(live.read_bytes())
+    data[20] &= ~8
+    live.write_bytes(bytes(data))
+    started = lab.start(["/usr/bin/true"])
+    assert started.library_path == ("/opt", "/lib/64", "/usr/lib/64")
+    assert started.trusted == ("/lib/secure/64", "/usr/lib/secure/64")
+
+
+@pytest.mark.parametrize("where", ["environment", "file", "permanent"])
+def test_the_library_path_of_a_secure_process(lab: Laboratory, where: str) -> None:
+    for directory in ("/opt/trusted", "/opt/other"):
+        lab.write(f"{directory}/only{directory[-5:]}.so", elf.write(32, 3))
+    path, names = "/opt/trusted:/opt/other", ("onlyusted.so", "onlyother.so")
+    options = ["-s", "/opt/trusted"]
+    environment = {"LD_PRELOAD": ":".join(names)}
+    if where == "environment":
+        environment["LD_LIBRARY_PATH"] = path
+    else:
+        options += ["-e" if where == "file" else "-E", f"LD_LIBRARY_PATH={path}"]
+    assert lab.execute([CRLE, *options]).status == 0
+    found = [name.rpartition("/")[2] for name in objects_of(lab, ["/usr/bin/su"], environment, 100)]
+    assert found == [*(names if where != "environment" else names[:1]), "libc.so.1"], "the user's is only half trusted"
+    assert set(names) <= {name.rpartition("/")[2] for name in objects_of(lab, ["/usr/bin/ls"], environment)}
+
+
+def test_a_relative_runpath_is_not_followed_by_a_secure_process(lab: Laboratory) -> None:
+    lab.write("/opt/lib/simple.so", elf.write(32, 3))
+    lab.tree.cwd = "/opt"
+    for secure in (True, False):
+        program = Program(32, lambda *_: Result(0), set_id=secure, runpath=("lib",))
+        lab.install_program(f"/usr/bin/p{secure}", program)
+        found = objects_of(lab, [f"/usr/bin/p{secure}"], {"LD_PRELOAD": "simple.so"}, 100)
+        assert ("/opt/lib/simple.so" in found) is not secure
+
+
+def test_an_object_is_loaded_once_whatever_its_names(lab: Laboratory) -> None:
+    lab.write("/opt/a.so", elf.write(64, 62))
+    (lab.top / "opt/b.so").symlink_to("a.so")
+    os.link(lab.top / "opt/a.so", lab.top / "opt/c.so")
+    preload = "/opt/a.so:/opt/b.so:/opt//a.so:/opt/c.so:/lib/64/libc.so.1"
+    assert [path[-9:] for path in objects_of(lab, ["/usr/bin/true"], {"LD_PRELOAD": preload})] == [
+        "/opt/a.so", "libc.so.1",
+    ]  # fmt: skip
+
+
+def test_the_search_for_a_simple_name_goes_on_behind_a_misfit_and_reports_the_first(lab: Laboratory) -> None:
+    lab.write("/opt/one/x.so", elf.write(32, 3))
+    lab.write("/opt/two/x.so", b"text")
+    environment = {"LD_PRELOAD": "x.so", "LD_LIBRARY_PATH": "/opt/one:/opt/two"}
+    assert objects_of(lab, ["/usr/bin/true"], environment) == [
+        "ld.so.1: true: fatal: /opt/one/x.so: wrong ELF class: ELFCLASS32"
+    ]
+    lab.write("/usr/lib/64/x.so", elf.write(64, 62))
+    assert objects_of(lab, ["/usr/bin/true"], environment)[0].endswith("/x.so")
+
+
+def test_the_same_library_path_of_user_and_file_is_the_files_where_it_wins(lab: Laboratory) -> None:
+    lab.write("/opt/x.so", elf.write(32, 3))
+    assert lab.execute([CRLE, "-e", "LD_LIBRARY_PATH_32=/opt"]).status == 0
+    environment = {"LD_PRELOAD": "x.so", "LD_LIBRARY_PATH": "/opt"}
+    assert "/opt/x.so" in objects_of(lab, ["/usr/bin/su"], environment, 100)
+
+
+def test_sparc_has_a_layout_of_its_own(tmp_path: Path) -> None:
+    lab = Laboratory(tmp_path / "lab", machine="sparc")
+    lab.write("/opt/x.so", elf.write(32, 18, order=">"))
+    for options in (["-e", "LD_PRELOAD_32=/opt/x.so"], ["-64", "-l", "/lib/64:/opt"]):
+        assert lab.execute([CRLE, *options], {"LD_NOCONFIG": "1"}).err == b""
+    assert len((lab.top / "var/ld/ld.config").read_bytes()) == 16 + 88 + 16 + 24
+    assert b"Platform:\t64-bit MSB SPARCV9" in lab.execute([CRLE, "-64"]).out
+    assert "/opt/x.so" in objects_of(lab, ["/usr/bin/true32"], {}), "V8+ code is for 32-bit processes"
+    assert lab.start(["/usr/bin/true"]).library_path == ("/lib/64", "/opt")
+    lab.boot()

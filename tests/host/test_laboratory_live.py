@@ -67,6 +67,23 @@ def test_the_list_the_environment_and_the_lack_of_an_allocator_decide(live: Live
     assert line() == f"system, served by {directory}/liballoc.so: {ahead}\n"
 
 
+def test_an_allocator_counts_that_lies_beside_libmemproxy_or_comes_next(live: Live) -> None:
+    directory = put(live, 64)
+    live.write("opt/libfar.so", (live.objects / "64/libother.so").read_bytes())
+    live.write("opt/libplain.so", (live.objects / "64/libplain.so").read_bytes())
+
+    def serves(*behind: str) -> str:
+        variable = ":".join((f"LD_PRELOAD_64={directory}/libmemproxy.so", *behind))
+        assert live.shell.run(["/usr/bin/crle", "-64", "-E", variable]).status == 0
+        err = live.lab.execute(["/usr/bin/true"], DEBUG).err.decode()
+        return err.partition(", served by ")[2].partition(":")[0]
+
+    assert serves("/opt/libfar.so") == "/opt/libfar.so"
+    assert serves("/opt/libplain.so", "/opt/libfar.so") == "/lib/64/libc.so.1"
+    assert serves("/opt/libfar.so", f"{directory}/liballoc.so") == f"{directory}/liballoc.so"
+    assert serves("/opt/libplain.so", f"{directory}/liballoc.so") == f"{directory}/liballoc.so"
+
+
 def test_a_set_id_process_loads_it_from_a_trusted_directory_and_is_silent(live: Live) -> None:
     put(live, 32, secure=True)
     assert live.lab.execute(["/usr/bin/su"], DEBUG, uid=100).err == b""

@@ -222,6 +222,8 @@ class Variables:
 
     replaceable: Mapping[str, str]
     permanent: Mapping[str, str]
+    users: frozenset[str]
+    """Names of the replaceable ones that come from the process's environment."""
 
 
 def merge(environment: Sequence[str], configuration: Configuration, bits: int) -> Variables:
@@ -234,14 +236,19 @@ def merge(environment: Sequence[str], configuration: Configuration, bits: int) -
         if name == "LD_FLAGS":
             soft.take_flags(value)
     replaceable: dict[str, str] = {}
+    users = set()
     for source in (user.suffixed, soft.suffixed, user.plain, soft.plain):
         for name, value in source.items():
-            replaceable.setdefault(name, value)
+            if name not in replaceable:
+                replaceable[name] = value
+                if source is user.suffixed or source is user.plain:
+                    users.add(name)
     own = _Source.of((text for text, permanent in texts if permanent and "LD_FLAGS" not in text), bits, True)
     permanent = {**own.plain, **own.suffixed}
     return Variables(
         {name: value for name, value in replaceable.items() if value},
         {name: value for name, value in permanent.items() if value},
+        frozenset(users),
     )
 
 
@@ -377,7 +384,7 @@ class Linker:
         loaded = [Loaded(self.tree.resolve(path), None, caller_runpath=tuple(runpath))]
         seen: set[tuple[int, int]] = set()
         status: int | None = None
-        place = _Search(self, begun, bits, secure, uid, environment)
+        place = _Search(self, begun, bits, secure, uid)
         try:
             for item, verdict in begun.preloads:
                 try:
@@ -467,15 +474,12 @@ class Linker:
 class _Search:
     """Where one process looks for its objects (sections 5.2, 5.3, 5.5)."""
 
-    def __init__(
-        self, linker: Linker, begun: Start, bits: int, secure: bool, uid: int, environment: Sequence[str]
-    ) -> None:
+    def __init__(self, linker: Linker, begun: Start, bits: int, secure: bool, uid: int) -> None:
         self.linker, self.begun, self.bits, self.secure, self.uid = linker, begun, bits, secure, uid
         variables = begun.variables
         soft = variables.replaceable.get("LD_LIBRARY_PATH", "")
-        user = merge(environment, Configuration(), bits).replaceable.get("LD_LIBRARY_PATH", "")
         first = _directories(soft, [])
-        if secure and soft == user:  # the user's own: only what is trusted
+        if secure and "LD_LIBRARY_PATH" in variables.users:  # only what is trusted
             first = tuple(directory for directory in first if directory in begun.trusted)
         self.first = (*first, *_directories(variables.permanent.get("LD_LIBRARY_PATH", ""), []))
 

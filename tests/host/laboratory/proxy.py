@@ -15,6 +15,8 @@ from tests.host.laboratory.ldso import Loaded
 LIST = "/etc/memproxy.conf"
 SONAME = "libmemproxy.so"
 FAMILY = frozenset(("malloc", "calloc", "realloc", "free"))
+MARKERS = frozenset(("mallocx", "mi_malloc", "je_malloc", "tc_malloc", "ltmalloc", "scalable_malloc", "rpmalloc"))
+"""By which an allocator is known wherever it lies."""
 BLANKS = b" \t\r"
 
 
@@ -47,18 +49,14 @@ def decide(
     for place, one in enumerate(loaded[:self_place]):
         if own_malloc if place == 0 else one.object is not None and "malloc" in one.object.exports:
             return Decision("system", one.path, "malloc of this process is defined ahead of libmemproxy.so")
-    custom = None
-    libc = "/lib/libc.so.1"
     directory = loaded[self_place].path.rpartition("/")[0]
-    behind = [one for one, name in zip(loaded[self_place + 1 :], names[self_place + 1 :]) if name != SONAME]
-    for one in behind:
-        if one.object is None:
-            continue
-        near = one is behind[0] or one.path.rpartition("/")[0] == directory
-        if one.object.soname == "libc.so.1":
-            libc = one.path
-        elif custom is None and near and one.object.exports >= FAMILY and one.object.soname not in needed:
-            custom = one.path
+    behind = [one for one in loaded[self_place + 1 :] if one.object is not None and one.object.soname != SONAME]
+    libc = next((one.path for one in behind if one.object.soname == "libc.so.1"), "/lib/libc.so.1")
+    able = [one for one in behind if one.object.exports >= FAMILY and one.object.soname not in needed | {"libc.so.1"}]
+    beside = [one.path for one in able if one.path.rpartition("/")[0] == directory]
+    next_one = [one.path for one in able if one is behind[0]]
+    known = [one.path for one in able if one.object.exports & MARKERS]
+    custom = next(iter((*beside, *next_one, *known)), None)
     route, number = lookup(exclusions, loaded[0].path)
     reason = f"line {number} of {LIST}" if number else f"no line of {LIST} matches"
     asked = "" if secure else environment.get("MEMPROXY_ROUTE", "")
