@@ -12,14 +12,19 @@ from typing import Callable
 from memproxy_sol import build, generation, guard, journal, policy, preflight, record, removal
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
+from memproxy_sol.commands import Shell
 from memproxy_sol.elf import Library
-from memproxy_sol.errors import HostError, RefusedError
+from memproxy_sol.errors import HostError, RefusedError, SmfError
 from memproxy_sol.findings import Finding, errors_in
 from memproxy_sol.hosts import solaris
 from memproxy_sol.hosts.solaris import SolarisFacts
+from memproxy_sol.live import Carrying
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import POLICY_PATH, Policy
 from memproxy_sol.root import Root
+from memproxy_sol.services import Services
+from memproxy_sol.smf import Smf, State
+from memproxy_sol.smf_manifest import FMRI
 
 Progress = Callable[[str], None]
 
@@ -37,9 +42,35 @@ class Target:
     release: str | None = None
     machine: str | None = None
 
+    @property
+    def shell(self) -> Shell | None:
+        """What runs the commands of the running system; None for an image, of which nothing can be run."""
+        return Shell() if self.root.is_live else None
+
+    @property
+    def smf(self) -> Smf | None:
+        """The running system's SMF; None for an image."""
+        return Smf(self.shell, self.root) if self.shell is not None else None
+
     def facts(self, tolerant: bool = False) -> SolarisFacts:
         """Read the facts; `tolerant` and what is raised as in `hosts.solaris.read`."""
-        return solaris.read(self.root, host=self.host, release=self.release, machine=self.machine, tolerant=tolerant)
+        return solaris.read(
+            self.root,
+            host=self.host,
+            release=self.release,
+            machine=self.machine,
+            tolerant=tolerant,
+            shell=self.shell,
+        )
+
+    def service(self, tolerant: bool = False) -> State | None:
+        """What SMF says of our instance; None where there is none. SmfError unless `tolerant`."""
+        try:
+            return None if self.smf is None else self.smf.state(FMRI)
+        except SmfError:
+            if tolerant:
+                return None
+            raise
 
 
 @dataclass(frozen=True)
@@ -66,16 +97,6 @@ class Refusal(RefusedError):
         noun = "1 error forbids" if count == 1 else f"{count} errors forbid"
         super().__init__(f"{noun} the change; nothing has been changed", hint="mend what is listed and try again")
         self.findings = findings
-
-
-def refuse_live(root: Root) -> None:
-    """HostError for the running system, which this version does not change."""
-    if root.is_live:
-        raise HostError(
-            "changing the running system is not supported by this version",
-            where="/",
-            hint="configure an image or an inactive boot environment with --root DIR",
-        )
 
 
 def read_policy(root: Root, path: str | None) -> Policy:
@@ -107,7 +128,8 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
         findings += (*unknown, *ahead)
     _refuse(findings)
     made, names = _generation(abis, read_proxies, read_allocators)
-    plan = plans.install(facts, wanted, abis, made, names, adopted)
+    service = target.service() if wanted.service or _delivered(facts) else None
+    plan = plans.install(facts, wanted, abis, made, names, adopted, service)
     return replace(plan, findings=(*findings, *plan.findings))
 
 
@@ -115,28 +137,61 @@ def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) ->
     """The plan that takes memproxy-sol out of the host again; it never refuses because the present state is bad."""
     facts = target.facts(tolerant=True)
     abis = facts.machine.abis() if bits is None else tuple(a for a in facts.machine.abis() if a.bits in bits)
-    return removal.uninstall(facts, abis, purge)
+    return removal.uninstall(facts, abis, purge, target.service(tolerant=True))
 
 
-def mend_unfinished(root: Root) -> str | None:
+def mend_unfinished(target: Target) -> str | None:
     """Take back (or finish) a change that was cut short; returns what was done, None if there was none.
 
     RefusedError for a change on trial, whose time is not over.
     """
+    root = target.root
     journal.sweep(root)
     change = journal.unfinished(root)
     if change is None:
         return None
     guard.refuse_pending(root, change)
-    return journal.recover(root, change)
+    return journal.recover(root, change, None if target.smf is None else Services(target.smf))
 
 
-def carry_out(plan: Plan, progress: Progress = _silent) -> None:
-    """Apply the plan's steps in one transaction; ChangeError if it had to be taken back."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a change beyond its plan."""
+
+    findings: tuple[Finding, ...] = ()
+    seconds: float | None = None
+    """How long from now it is on trial; None where it is permanent."""
+
+
+def carry_out(
+    target: Target, plan: Plan, policy: Policy | None = None, seconds: float | None = None, progress: Progress = _silent
+) -> Outcome:
+    """Carry the plan's steps out in one transaction; ChangeError if it had to be taken back.
+
+    `policy` is what an install brings the host to; `seconds` leaves it on trial (running system only).
+    """
     root = plan.facts.root
     if not plan.steps and not (plan.leave_nothing and root.exists(journal.CHANGES)):
-        return
+        return Outcome()
     started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    shell, smf = target.shell, target.smf
+    if shell is not None and smf is not None:
+        wanted = Policy() if policy is None else policy
+        carrying = Carrying(
+            plan,
+            smf,
+            shell,
+            custom=plan.custom,
+            commands=wanted.probes,
+            secure=wanted.secure == "custom",
+            progress=progress,
+        )
+        left = None
+        if plan.what == "uninstall":
+            carrying.remove(started)
+        else:
+            left = carrying.install(started, seconds)
+        return Outcome(tuple(dict.fromkeys(carrying.findings)), left)
     journal.apply(
         root,
         plan.what,
@@ -146,6 +201,12 @@ def carry_out(plan: Plan, progress: Progress = _silent) -> None:
         cleanup=plan.cleanup,
         progress=progress,
     )
+    return Outcome()
+
+
+def _delivered(facts: SolarisFacts) -> bool:
+    """Whether the service is one of the things that we placed."""
+    return facts.record is not None and facts.manifest_path in facts.record.files
 
 
 def _refuse(findings: tuple[Finding, ...]) -> None:
@@ -200,6 +261,9 @@ def _proxies(
     bits = [abi.bits for abi in abis]
     if libraries is not None:
         return {b: os.path.join(libraries, generation.member_name(b, generation.LIBRARY)) for b in bits}
+    if facts.root.is_live:
+        own = build.cached("native", bits, progress)
+        return {b: os.fspath(path) for b, path in own.items()}
     if facts.machine.name != "x86":
         raise HostError(
             f"libmemproxy for {facts.machine.name} cannot be built on this machine",

@@ -177,6 +177,10 @@ def parse(data: bytes, number: int) -> Change | None:
             if type(value["begin"]) is not int or not begun <= value["begin"] < len(steps):
                 raise ValueError(f"line {place}")
             begun = value["begin"] + 1
+        elif "from" in value:
+            if value["from"] != begun:
+                raise ValueError(f"line {place}")
+            steps = (*steps[:begun], *(step_values.from_json(step) for step in value["steps"]))
         elif value.get("state") in STATES:
             told.append(value["state"])
         else:
@@ -218,6 +222,11 @@ def opening(change: Change) -> dict[str, Any]:
         "leave_nothing": change.leave_nothing,
         "cleanup": list(change.cleanup),
     }
+
+
+def amendment(begun: int, left: Sequence[Step]) -> dict[str, Any]:
+    """The line that says what the steps after the first `begun` ones have become."""
+    return {"from": begun, "steps": [step_values.to_json(step) for step in left]}
 
 
 def line(value: dict[str, Any]) -> bytes:

@@ -29,6 +29,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from memproxy_sol import actor, changes, files, pending, signals
@@ -68,6 +69,11 @@ class Services(Protocol):
         """Bring SMF to `step.before`, as far as it lets us."""
 
 
+Ready = Callable[[tuple[Step, ...]], Sequence[Step]]
+"""Told the steps that are left, answers what shall be done instead: the same files, with contents that only now are
+known, or fewer. What it raises takes the change back."""
+
+
 def apply(
     root: Root,
     what: str,
@@ -79,16 +85,18 @@ def apply(
     progress: Callable[[str], None] = lambda text: None,
     keeper: Keeper | None = None,
     services: Services | None = None,
+    ready: Ready | None = None,
 ) -> None:
     """Carry `steps` out. On any failure or signal everything is taken back; ChangeError or Interrupted says so.
 
-    With steps that try a file the change is on `trial` afterwards; `keeper` guards it.
+    With steps that try a file the change is on `trial` afterwards; `keeper` guards it. `ready` is called once, before
+    the first runtime linker configuration is touched, with the steps that are left, and answers what they shall be.
     """
     is_done = False
     try:
         # No signal cuts a step or the undo in two: they wait, and are looked for between the steps.
         with signals.caught(), signals.deferred():
-            _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services)
+            _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services, ready)
             is_done = True
     except Interrupted as error:
         outcome = f"the {what} was done before" if is_done else _outcome(root, what)
@@ -124,6 +132,7 @@ def _apply(
     progress: Callable[[str], None],
     keeper: Keeper | None,
     services: Services | None,
+    ready: Ready | None,
 ) -> None:
     sweep(root)
     directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
@@ -138,12 +147,20 @@ def _apply(
     _open(root, change, path)
     _log(root, change, "begun", who)
     begun = 0
-    tried = changes.tried(change)
     try:
-        for step in steps:
+        tried: list[TryFile] = []
+        while begun < len(change.steps):
+            step = change.steps[begun]
             signals.check()
+            if ready is not None and _is_configuration(step):
+                left, ready = tuple(ready(change.steps[begun:])), None
+                _check(left)
+                changes.append(root.host_path(path), changes.amendment(begun, left))
+                change = replace(change, steps=(*change.steps[:begun], *left))
+                continue
             _show(progress, step)
-            if tried and step is tried[0]:
+            if not tried and isinstance(step, TryFile):
+                tried = changes.tried(change)
                 assert keeper is not None, "nothing is tried without a guard"
                 keeper.arm(number, root.host_path(path), tried)
             changes.append(root.host_path(path), {"begin": begun})
@@ -162,6 +179,11 @@ def _apply(
     _log(root, change, "on trial" if tried else "complete", who)
     if not tried:
         _finish(root, change)
+
+
+def _is_configuration(step: Step) -> bool:
+    paths = {abi.config_path for abi in ABIS.values()}
+    return isinstance(step, (ReplaceFile, TryFile)) and step.path in paths
 
 
 def _check(steps: Sequence[Step]) -> None:

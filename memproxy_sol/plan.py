@@ -63,6 +63,8 @@ class Plan:
     """The generation's directory on the target (install)."""
     leave_nothing: bool = False
     cleanup: tuple[str, ...] = ()
+    custom: tuple[int, ...] = ()
+    """The ABIs, by bits, that get a custom allocator."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan --json` prints it."""
@@ -161,6 +163,7 @@ def install(
         findings=tuple(findings),
         changes=tuple(changes),
         generation=directory,
+        custom=tuple(allocators),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -84,6 +85,14 @@ def plan(value: Plan) -> None:
         if change.before != change.after:
             _difference(out, change)
     findings(value.findings)
+
+
+def on_trial(seconds: float) -> None:
+    """What to type, and until when, while a change is on trial."""
+    until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+    out = console()
+    out.print(f"[bold yellow]on trial[/bold yellow]: taken back at {until}, in {seconds:.0f} seconds, unless confirmed")
+    out.print("log in once more, and type there: [bold]memproxy-sol confirm[/bold]")
 
 
 def verification(report: Report, every_process: bool = False) -> None:

@@ -9,7 +9,7 @@ from plumbum import cli
 
 from memproxy_sol import change, report
 from memproxy_sol import verify as verification
-from memproxy_sol.change import Refusal, Target, Wishes
+from memproxy_sol.change import Refusal, Wishes
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, PolicyError, UsageError
 from memproxy_sol.journal import unfinished
@@ -17,6 +17,10 @@ from memproxy_sol.lock import locked
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import check
 from memproxy_sol.root import Root
+from memproxy_sol.trial import TrialError
+
+MIN_TRIAL, MAX_TRIAL = 1, 86400
+"""Seconds that a trial may last."""
 
 
 class InstallSwitches(TargetCommand):
@@ -66,11 +70,10 @@ class InstallSwitches(TargetCommand):
             raise UsageError("--without-allocator and --allocator contradict each other", hint="leave one out")
         return Wishes(policy, tuple(self.allocators), bool(self.without_allocator), self.libraries)
 
-    def planned(self, root: Root) -> Plan:
+    def planned(self, root: Root, wishes: Wishes) -> Plan:
         """The plan; what preflight has against it is printed before Refusal is raised."""
-        target = Target(root, self.host, self.release, self.machine)
         try:
-            return change.plan_install(target, self.wishes(root), report.progress)
+            return change.plan_install(self.target(root), wishes, report.progress)
         except Refusal as refusal:
             if self.json:
                 report.print_json({"what": "install", "findings": [f.to_json() for f in refusal.findings]})
@@ -83,7 +86,7 @@ class InstallSwitches(TargetCommand):
         cut_short = unfinished(root)
         if cut_short is not None:
             report.progress(f"change {cut_short.number} ({cut_short.what}) was cut short; install takes it back first")
-        plan = self.planned(root)
+        plan = self.planned(root, self.wishes(root))
         if self.json:
             report.print_json(plan.to_json())
         else:
@@ -98,29 +101,50 @@ class Install(InstallSwitches):
     DESCRIPTION_MORE = """
 Builds what is missing, checks everything that could keep a process from starting, places a generation, writes the
 runtime linker's configuration for each ABI, the exclusion list if there is none and the SMF service, and verifies the
-result. Nothing of others is lost; a second run changes nothing.
+result. Nothing of others is lost; a second run changes nothing. On the running system crle writes the configurations,
+programs of each ABI are started with them before they are in force and again afterwards, and whatever fails takes the
+change back.
 
+    memproxy-sol install --try 300 --allocator /opt/lib/a.so --allocator /opt/lib/64/a.so
     memproxy-sol install --root /mnt/be --allocator a.so --allocator 64/a.so
 """
 
     dry_run = cli.Flag(["--dry-run"], help="Print the plan and change nothing (the same as memproxy-sol plan)")
+    try_: Any = cli.SwitchAttr(
+        ["--try"],
+        cli.Range(MIN_TRIAL, MAX_TRIAL),
+        argname="SECONDS",
+        help="Take the change back by itself unless memproxy-sol confirm is typed within so many seconds",
+    )
 
     def main(self) -> int:
         root = self.opened()
-        change.refuse_live(root)
+        if self.try_ is not None and not root.is_live:
+            raise UsageError("--try is for the running system", hint="nothing of an image can be tried here")
         if self.dry_run:
             return self.shown(root)
         with locked(root):
-            mended = change.mend_unfinished(root)
+            target = self.target(root)
+            mended = change.mend_unfinished(target)
             if mended is not None:
                 report.say(mended)
-            plan = self.planned(root)
+            wishes = self.wishes(root)
+            plan = self.planned(root, wishes)
             if self.json:
                 report.print_json(plan.to_json())
             else:
                 report.plan(plan)
-            change.carry_out(plan, report.progress)
+            try:
+                outcome = change.carry_out(target, plan, wishes.policy, self.try_, report.progress)
+            except TrialError as error:
+                report.findings(error.findings, stderr=True)
+                raise
+            if outcome.seconds is not None:
+                report.findings(outcome.findings, stderr=bool(self.json))
+                report.on_trial(outcome.seconds)
+                return EXIT_OK
             result = verification.verify(root, host=self.host, release=self.release, machine=self.machine)
+        result = replace(result, findings=tuple(dict.fromkeys((*outcome.findings, *result.findings))))
         if not self.json:
             shown = {f.identifier for f in plan.findings}
             report.verification(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from memproxy_sol import change
 from memproxy_sol.cli.install import InstallSwitches
 
 
@@ -16,5 +15,4 @@ Takes the switches of install. Exit status: 0 there is nothing to do, 3 the plan
 
     def main(self) -> int:
         root = self.opened()
-        change.refuse_live(root)
         return self.shown(root)

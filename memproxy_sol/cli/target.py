@@ -8,6 +8,7 @@ from typing import Any
 from plumbum import cli
 
 from memproxy_sol.abi import MACHINES
+from memproxy_sol.change import Target
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import UsageError
 from memproxy_sol.hosts.solaris import RELEASES
@@ -50,6 +51,10 @@ class TargetCommand(Command):
         if not self.root:
             raise UsageError("--root names no directory", hint="is a variable unset?")
         return Root(self.root)
+
+    def target(self, root: Root) -> Target:
+        """The host of that tree, and what the switches say of it."""
+        return Target(root, self.host, self.release, self.machine)
 
     def parsed_bits(self, value: str | None) -> tuple[int, ...] | None:
         """The ABIs of a --bits switch, None if it was not given."""

@@ -7,7 +7,6 @@ from typing import Any
 from plumbum import cli
 
 from memproxy_sol import change, report
-from memproxy_sol.change import Target
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK
 from memproxy_sol.lock import locked
@@ -30,18 +29,18 @@ also removes the exclusion list, if install made it and nobody changed it, and e
 
     def main(self) -> int:
         root = self.opened()
-        change.refuse_live(root)
         bits = self.parsed_bits(self.bits)
-        target = Target(root, self.host, self.release, self.machine)
+        target = self.target(root)
         if self.dry_run:
             plan = change.plan_uninstall(target, bits, self.purge)
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
         with locked(root):
-            mended = change.mend_unfinished(root)
+            mended = change.mend_unfinished(target)
             if mended is not None:
                 report.say(mended)
             plan = change.plan_uninstall(target, bits, self.purge)
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
-            change.carry_out(plan, report.progress)
+            outcome = change.carry_out(target, plan, progress=report.progress)
+            report.findings(outcome.findings, stderr=self.json)
         return EXIT_OK

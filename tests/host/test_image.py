@@ -472,7 +472,7 @@ def _recover(image: Image) -> str:
     from memproxy_sol import change
     from memproxy_sol.root import Root
 
-    return change.mend_unfinished(Root(str(image.path))) or ""
+    return change.mend_unfinished(change.Target(Root(str(image.path)))) or ""
 
 
 def without_journals(snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def test_without_a_confirmation_everything_comes_back_though_every_program_dies(
         if host.lab.brick() is not None and pending.is_guarded(host.root):
             break  # on a slow machine it may have run out before: then once more, with more time
         guarded_until(host)
-        change.mend_unfinished(host.root)
+        change.mend_unfinished(change.Target(host.root))
         seconds *= 2
     guarded_until(host)
     after = {name: value for name, value in configurations(host).items() if ".memproxy-" not in name}
@@ -290,7 +290,7 @@ def test_another_change_waits_for_the_trial(host: Live) -> None:
     change_now = journal.unfinished(host.root)
     assert change_now is not None
     with pytest.raises(Exception, match="type memproxy-sol confirm"):
-        change.mend_unfinished(host.root)
+        change.mend_unfinished(change.Target(host.root))
     assert pending.is_guarded(host.root)
 
 
