@@ -1,0 +1,142 @@
+"""Ground: a laboratory that can be put back to where it was, and in which commands run as processes of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from hunt.calls import Calls
+from memproxy_sol.cli import main
+from tests.host import live as lives
+
+OWN = ("/var/opt/memproxy/changes", "/var/run/memproxy", "/var/svc/log", "/etc/svc", "/var/log", "/proc")
+"""What may differ between equal states: journals, what does not survive a boot, what SMF writes for itself."""
+
+
+_MARK = "-- calls --"
+
+
+class Ground:
+    """One laboratory below `top`, with memproxy-sol as its running system's."""
+
+    def __init__(self, top: Path, objects: Path, release: str = "illumos") -> None:
+        self.objects = objects
+        self.live = lives.build(top, objects, _Unread(), pytest.MonkeyPatch(), release)  # type: ignore[arg-type]
+        self.lab = self.live.lab
+        self.top = top
+
+    def keep(self, name: str) -> None:
+        """Remember the tree as it is, under a name."""
+        subprocess.run(["cp", "-a", self.top, self._kept(name)], check=True)
+
+    def put_back(self, name: str) -> None:
+        """Make the tree what it was."""
+        shutil.rmtree(self.top)
+        subprocess.run(["cp", "-a", self._kept(name), self.top], check=True)
+
+    def discard(self, name: str) -> None:
+        """Forget what was kept under a name."""
+        shutil.rmtree(self._kept(name), ignore_errors=True)
+
+    def _kept(self, name: str) -> Path:
+        return self.top.with_name(f"{self.top.name}.{name}")
+
+    def concerns(self, argument: object) -> bool:
+        """Whether a path or a descriptor is of this tree."""
+        try:
+            where = os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else os.fspath(argument)  # type: ignore[arg-type,call-overload]
+        except (OSError, TypeError):
+            return False
+        # A name without a directory is one beside a descriptor (dir_fd), which shutil and we use for nothing else.
+        return not where.startswith("/") or where.startswith(f"{self.top}/")
+
+    def run(self, arguments: Sequence[str], calls: Calls | None = None) -> tuple[int, str]:
+        """`memproxy-sol ARGUMENTS` as a process of its own; its status (137: killed) and what it said."""
+
+        def work() -> int:
+            if calls is None:
+                return main(list(arguments))
+            execute = self.lab.execute
+
+            def aside(*words: Any, **options: Any) -> Any:
+                calls.paused = True  # a command of the host is a process of its own, which outlives us
+                try:
+                    return execute(*words, **options)
+                finally:
+                    calls.paused = False
+
+            self.lab.execute = aside  # type: ignore[method-assign]
+            with calls.watching():
+                status = main(list(arguments))
+            print("\n".join((_MARK, *calls.seen)), end="")
+            return status
+
+        result = lives.forked(work, {"PATH": os.environ["PATH"]})
+        self.said, _, seen = result.out.decode("utf-8", "replace").partition(_MARK + "\n")
+        self.seen = seen.split("\n")
+        return result.status, self.said + result.err.decode("utf-8", "replace")
+
+    def count(self, arguments: Sequence[str]) -> list[str]:
+        """The names of the calls that the command makes, in order."""
+        status, said = self.run(arguments, Calls(concerns=self.concerns))
+        if status not in (0, 3):
+            raise RuntimeError(f"{arguments} ended with {status}: {said}")
+        return self.seen
+
+    def in_child(self, work: Callable[[], str | None]) -> str | None:
+        """What `work` answers in a child of its own, so that nothing of it stays in memory."""
+
+        def told() -> int:
+            print(work() or "", end="")
+            return 0
+
+        result = lives.forked(told, {"PATH": os.environ["PATH"]})
+        if result.status:
+            return f"ended with {result.status}: {result.err.decode('utf-8', 'replace')[-600:]}"
+        return result.out.decode("utf-8", "replace") or None
+
+    def snapshot(self) -> dict[str, str]:
+        """Every path of the tree that counts, with kind, mode, owner and content."""
+        found = {}
+        for directory, directories, names in os.walk(self.top):
+            for name in (*directories, *names):
+                path = os.path.join(directory, name)
+                target = path[len(str(self.top)) :]
+                if any(target == own or target.startswith(f"{own}/") for own in OWN):
+                    continue
+                found[target] = _told(path)
+        return found
+
+    def end_guards(self) -> None:
+        """End whatever still guards a trial of this tree."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                held = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+            except OSError:
+                continue
+            if int(pid) != os.getpid() and any(name.startswith(f"{self.top}/") for name in held):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+class _Unread:
+    def readouterr(self) -> tuple[str, str]:
+        return "", ""
+
+
+def _told(path: str) -> str:
+    status = os.lstat(path)
+    head = f"{stat.filemode(status.st_mode)} {status.st_uid} {status.st_gid}"
+    if stat.S_ISLNK(status.st_mode):
+        return f"{head} -> {os.readlink(path)}"
+    if stat.S_ISREG(status.st_mode):
+        return f"{head} {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}"
+    return head
