@@ -81,6 +81,7 @@ def test_other_releases(
 )
 def test_a_command_that_fails_or_lies(command: str, fault: Fault, live: Live) -> None:
     live.lab.faults[command] = fault
+    (live / "etc/mnttab").unlink()
     if command == UNAME:
         with pytest.raises(HostError, match=r"so it cannot be told|the running system is"):
             read(live)
@@ -92,6 +93,7 @@ def test_a_command_that_fails_or_lies(command: str, fault: Fault, live: Live) ->
 
 
 def test_an_uninstall_asks_on_where_nothing_answers(live: Live) -> None:
+    (live / "etc/mnttab").unlink()
     for command in COMMANDS:
         live.lab.faults[command] = Fault(missing=True)
     facts = read(live, tolerant=True)

@@ -218,12 +218,12 @@ def test_another_boot_environment(bricked: Live, tmp_path: Path) -> None:
     def beadm(words: Sequence[str]) -> None:
         done.append(words[0])
         if words[0] == "mount":
-            assert words[1:] == ["solaris", "/a"]
+            assert words[1:] == ["openindiana", "/a"]
             typist.lab.path("/a").rmdir()
             os.rename(bricked.path, typist.lab.path("/a"))
         elif words[0] == "unmount":
             os.rename(typist.lab.path("/a"), bricked.path)
-        assert words[1] == "solaris"
+        assert words[1] == "openindiana"
 
     typist.offer("/usr/sbin/beadm", beadm)
     typist.types_all(commands)
@@ -272,26 +272,27 @@ MEDIA = "The system does not come up: install media, failsafe, network boot"
 def test_install_media(bricked: Live, tmp_path: Path) -> None:
     commands = printed(bricked)[MEDIA]
     typist = other_system(bricked, tmp_path)
-    asked = datasets(typist, bricked, "rpool", "rpool/ROOT/solaris")
+    asked = datasets(typist, bricked, "rpool", "rpool/ROOT/openindiana")
     typist.types_all(commands)
-    assert asked == ["zpool import -f -N -R /a rpool", "zfs mount rpool/ROOT/solaris", "zpool export rpool"]
+    assert asked == ["zpool import -f -N -R /a rpool", "zfs mount rpool/ROOT/openindiana", "zpool export rpool"]
     assert typist.rebooted
     is_back(bricked.lab)
 
 
 def test_install_media_and_a_var_of_its_own(bricked: Live, tmp_path: Path) -> None:
-    bricked.lab.mounts.append(("rpool/ROOT/solaris/var", "/var", "zfs", "rw"))
+    bricked.lab.mount("rpool/ROOT/openindiana/var", "/var", "zfs", "rw")
     commands = printed(bricked)[MEDIA]
     typist = other_system(bricked, tmp_path)
-    asked = datasets(typist, bricked, "rpool", "rpool/ROOT/solaris", "rpool/ROOT/solaris/var")
+    asked = datasets(typist, bricked, "rpool", "rpool/ROOT/openindiana", "rpool/ROOT/openindiana/var")
     typist.types_all(commands)
-    assert asked[1:3] == ["zfs mount rpool/ROOT/solaris", "zfs mount rpool/ROOT/solaris/var"]
+    assert asked[1:3] == ["zfs mount rpool/ROOT/openindiana", "zfs mount rpool/ROOT/openindiana/var"]
     is_back(bricked.lab)
 
 
 def test_install_media_and_slices(bricked: Live, tmp_path: Path) -> None:
-    bricked.lab.mounts[0] = ("/dev/dsk/c0t0d0s0", "/", "ufs", "rw")
-    bricked.lab.mounts.append(("/dev/dsk/c0t0d0s5", "/var", "ufs", "rw"))
+    bricked.lab.unmount("/")
+    bricked.lab.mount("/dev/dsk/c0t0d0s0", "/", "ufs", "rw")
+    bricked.lab.mount("/dev/dsk/c0t0d0s5", "/var", "ufs", "rw")
     text = printed(bricked)
     assert "The system does not come up: another boot environment" not in text
     typist = other_system(bricked, tmp_path)
@@ -323,7 +324,7 @@ def test_install_media_and_slices(bricked: Live, tmp_path: Path) -> None:
 
 def test_single_user_where_var_is_of_its_own(bricked: Live) -> None:
     lab = bricked.lab
-    lab.mounts.append(("rpool/VARSHARE/var", "/var", "zfs", "rw"))
+    lab.mount("rpool/VARSHARE/var", "/var", "zfs", "rw")
     commands = printed(bricked)["The system does not come up: single-user mode"]
     typist = Typist(lab)
     lab.tree.hidden.add("/var")
