@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from memproxy_sol import elf as package_elf
-from memproxy_sol import resources
+from memproxy_sol import probe_list, resources
+from memproxy_sol.abi import ABIS
 from memproxy_sol.probe import DEBUG, Probe
 from tests.host.laboratory import elf, proxy
 from tests.host.live import Live
@@ -142,3 +143,13 @@ def test_objects_of_the_laboratory_are_read_alike_by_both(tmp_path: Path, bits: 
     ours, theirs = elf.read(data), package_elf.read(str(path))
     assert (ours.soname, ours.needed, ours.exports, ours.runpath) == ("x.so", needed, set(exports), ("/a", "/b"))
     assert (theirs.soname, theirs.needed, theirs.runpath) == ("x.so", needed, "/a:/b")
+
+
+def test_the_usual_probes_are_found_and_start(live: Live) -> None:
+    probes = probe_list.default_probes(live.root, (ABIS[32], ABIS[64])).probes
+    names = {probe.name for probe in probes}
+    assert {"/usr/bin/true", "/usr/bin/groff", "set-id /usr/bin/uptime", "set-id /usr/bin/amd64/w"} <= names
+    put(live, 32, secure=True)
+    put(live, 64, secure=True)
+    for probe in probes:
+        assert live.prober.run(probe, DEBUG).wrong("custom") is None, probe
