@@ -110,3 +110,69 @@ def test_the_prober_of_the_package(live: Live) -> None:
         assert (outcome.started, outcome.route) == (None, None)
     assert "no user nobody-at-all" in live.prober.run(Probe("x", ("/usr/bin/true",), 64, "nobody-at-all"), {}).problem
     assert Prober().run(Probe("true", ("/usr/bin/cplusplus",), 64), DEBUG).started is None, "the package's own"
+
+
+@pytest.mark.parametrize(
+    ("machine", "command", "out"),
+    [
+        ("x86", "isainfo", "amd64 i386\n"),
+        ("sparc", "isainfo", "sparcv9 sparc\n"),
+        ("x86", "isainfo -n", "amd64\n"),
+        ("sparc", "isainfo -k", "sparcv9\n"),
+        ("x86", "isainfo -b", "64\n"),
+        ("x86", "uname", "SunOS\n"),
+        ("x86", "uname -r -v", "5.11 illumos-2b73ed1c58\n"),
+        ("x86", "uname -p", "i386\n"),
+        ("sparc", "uname -pi", "sparc sun4v\n"),
+        ("x86", "zonename", "global\n"),
+        ("x86", "id", "uid=0(root)\n"),
+        ("x86", "ls /var/ld", "64\n"),
+    ],
+)
+def test_what_commands_print(tmp_path: Path, machine: str, command: str, out: str) -> None:
+    name, *words = command.split()
+    result = Laboratory(tmp_path / "lab", machine=machine).execute([f"/usr/bin/{name}", *words])
+    assert (result.status, result.out.decode(), result.err) == (0, out, b"")
+
+
+@pytest.mark.parametrize("command", ["isainfo -q", "uname -Z", "id -q nobody", "ls /nosuch"])
+def test_commands_that_fail_say_so(lab: Laboratory, command: str) -> None:
+    name, *words = command.split()
+    result = lab.execute([f"/usr/bin/{name}", *words])
+    assert result.status != 0
+    assert result.err
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "out"),
+    [
+        (":", 0, ""),
+        ("exit 3", 3, ""),
+        ("echo 'a  b' c", 0, "a  b c\n"),
+        ("exec /usr/bin/zonename", 0, "global\n"),
+        ("zonename", 0, "global\n"),
+        ("X=1 exec /usr/bin/env", 0, "X=1\n"),
+        ("nosuch", 127, ""),
+        ("exec /etc/passwd", 126, ""),
+        ("echo 'open", 3, ""),
+    ],
+)
+def test_the_shell_runs_one_simple_line(lab: Laboratory, line: str, status: int, out: str) -> None:
+    def env(lab: Laboratory, argv: object, env: dict[str, str], uid: int, stdin: bytes) -> Result:
+        return Result(0, "".join(f"{name}={value}\n" for name, value in env.items()).encode())
+
+    lab.install_program("/usr/bin/env", Program(64, env))
+    result = lab.execute(["/sbin/sh", "-c", line])
+    assert (result.status, result.out.decode()) == (status, out)
+    assert bool(result.err) is (status > 3 or "'open" in line)
+
+
+def test_the_mount_table_in_both_places(lab: Laboratory) -> None:
+    lab.mount("rpool/opt", "/opt", "zfs", "rw,devices")
+    lines = lab.execute(["/sbin/mount", "-p"]).out.decode().splitlines()
+    assert lines[0].startswith("rpool/ROOT/openindiana - / zfs - no ")
+    assert lines[-1] == "rpool/opt - /opt zfs - no rw,devices"
+    table = [line.split("\t") for line in (lab.top / "etc/mnttab").read_text().splitlines()]
+    assert [fields[1] for fields in table] == ["/", "/proc", "/etc/svc/volatile", "/tmp", "/var/run", "/opt"]
+    lab.unmount("/opt")
+    assert "/opt" not in (lab.top / "etc/mnttab").read_text()

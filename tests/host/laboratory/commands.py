@@ -99,12 +99,15 @@ def move(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int,
 
 
 def identity(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
-    """uid and its name."""
+    """uid and its name; -u the number, -un the name."""
+    if list(argv[1:]) not in ([], ["-u"], ["-un"]):
+        return _result(2, err="usage: id [user]\n       id -u [-n] [user]\n")
     names = {}
     for line in lab.tree.read("/etc/passwd").decode("latin-1").splitlines():
         fields = line.split(":")
         names[int(fields[2])] = fields[0]
-    return _result(0, f"uid={uid}({names.get(uid, uid)})\n")
+    name = names.get(uid, str(uid))
+    return _result(0, {"-u": f"{uid}\n", "-un": f"{name}\n"}.get("".join(argv[1:]), f"uid={uid}({name})\n"))
 
 
 def isainfo(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
@@ -168,7 +171,7 @@ def mount(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int
 
 
 def shell(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
-    """One simple command line: `:`, `exit N`, `echo WORDS`, `[exec] [NAME=VALUE…] PROGRAM ARGUMENTS…`.
+    """One simple command line: `:`, `exit N`, `echo WORDS`, `[NAME=VALUE…] [exec] PROGRAM ARGUMENTS…`.
 
     What follows `exec PROGRAM …;` or `&&` is never reached, for the program replaces the shell.
     """
