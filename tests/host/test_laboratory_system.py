@@ -151,7 +151,7 @@ def test_commands_that_fail_say_so(lab: Laboratory, command: str) -> None:
         ("echo 'a  b' c", 0, "a  b c\n"),
         ("exec /usr/bin/zonename", 0, "global\n"),
         ("zonename", 0, "global\n"),
-        ("X=1 exec /usr/bin/env", 0, "X=1\n"),
+        ("X=1 /usr/bin/env", 0, "X=1\n"),
         ("nosuch", 127, ""),
         ("exec /etc/passwd", 126, ""),
         ("echo 'open", 3, ""),

@@ -171,7 +171,7 @@ def mount(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int
 
 
 def shell(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
-    """One simple command line: `:`, `exit N`, `echo WORDS`, `[NAME=VALUE…] [exec] PROGRAM ARGUMENTS…`.
+    """One simple command line: `:`, `exit N`, `echo WORDS`, `[exec] [NAME=VALUE…] PROGRAM ARGUMENTS…`.
 
     What follows `exec PROGRAM …;` or `&&` is never reached, for the program replaces the shell.
     """
