@@ -43,7 +43,7 @@ class Writes(Shell):
 @pytest.fixture
 def root(image: Image) -> Root:
     (image / "var/run").mkdir(mode=0o755)
-    return Root(str(image.path), live=True)
+    return Root(str(image.path))
 
 
 def planned(image: Image, root: Root, release: str = "illumos") -> Plan:
