@@ -82,13 +82,13 @@ def test_other_bytes_are_in_the_steps_and_in_the_record(image: Image, root: Root
         assert state is not None
         assert decode(state.data).version == 3
         assert known.abis[bits].written == record.digest(state.data)
-    change.carry_out(changed)
+    change.carry_out(Target(root), changed)
     assert image.run("verify") == 0, image.out
 
 
 def test_a_second_install_changes_nothing_though_crles_bytes_are_not_ours(image: Image, root: Root) -> None:
     plan = planned(image, root, "11.4")
-    change.carry_out(candidate.with_candidates(plan, candidate.candidates(Writes(root, version=3), plan)))
+    change.carry_out(Target(root), candidate.with_candidates(plan, candidate.candidates(Writes(root, version=3), plan)))
     again = planned(image, root, "11.4")
     assert set(steps(again)) == {"/var/ld/ld.config", "/var/ld/64/ld.config", record.RECORD_PATH}
     again = candidate.with_candidates(again, candidate.candidates(Writes(root, version=3), again))
@@ -96,7 +96,7 @@ def test_a_second_install_changes_nothing_though_crles_bytes_are_not_ours(image:
 
 
 def test_an_abi_that_stays_has_no_candidate(image: Image, root: Root) -> None:
-    change.carry_out(planned(image, root))
+    change.carry_out(Target(root), planned(image, root))
     (image / CONFIG[64]).unlink()
     plan = planned(image, root)
     (image / "var/run/memproxy/candidate").mkdir(parents=True)
