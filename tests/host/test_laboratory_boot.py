@@ -287,6 +287,20 @@ def test_an_activated_brick_is_left_by_the_boot_menu(lab: Laboratory) -> None:
     assert active(lab) == {"openindiana": "NR", "good": ""}
 
 
+def test_what_lies_in_memory_is_in_no_clone_and_a_mounted_clone_outlives_a_reboot(lab: Laboratory) -> None:
+    (lab.top / "var/run/memproxy").mkdir()
+    beadm(lab, "create", "one")
+    beadm(lab, "mount", "one", "/tmp/one")
+    beadm(lab, "create", "two")
+    lab.boot()
+    assert not (lab.top / "tmp/one").exists()
+    for name in ("one", "two"):
+        beadm(lab, "mount", name, f"/mnt/{name}")
+        assert (lab.top / "mnt" / name / "etc/release").exists()
+        assert list((lab.top / "mnt" / name / "var/run").iterdir()) == []
+        assert list((lab.top / "mnt" / name / "tmp").iterdir()) == []
+
+
 def test_owners_modes_and_services_are_copied(lab: Laboratory) -> None:
     lab.write("/opt/x", b"x", 0o4750)
     beadm(lab, "create", "-a", "copy")

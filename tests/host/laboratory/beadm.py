@@ -83,7 +83,9 @@ class Environments:
     def mount(self, name: str, point: str) -> None:
         """The environment's tree appears at `point`."""
         state = self.state
-        host = self.lab.path(point)
+        host = Path(self.lab.tree.top + point)
+        if self.lab.tree.exists(point):
+            host = self.lab.path(self.lab.tree.resolve(point))
         host.mkdir(parents=True, exist_ok=True)
         os.rename(self.top / name, host)  # over the empty directory
         state["environments"][name]["mounted"] = point
@@ -209,8 +211,7 @@ def _run(environments: Environments, words: list[str], uid: int) -> tuple[int, s
             return 1, "", f"{name} is already mounted.\nPlease unmount the BE before mounting it again.\n"
         if not point.startswith("/"):
             return 1, "", f"Invalid mount point {point}. Mount point must start with a /.\n"
-        host = environments.lab.path(point)
-        if host.is_dir() and any(host.iterdir()):
+        if environments.lab.tree.exists(point) and any(environments.lab.path(point).iterdir()):
             return 1, "", f"Unable to mount {name}.\nDirectory is not empty.\n"
         environments.mount(name, point)
         return 0, f"Mounted successfully on: '{point}'\n", ""

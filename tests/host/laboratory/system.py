@@ -424,9 +424,7 @@ class Laboratory:
         """
         self.boots += 1
         self.processes.clear()
-        for directory in self.memory:
-            self._empty(self.top / directory[1:])
-        self.environments.boot(environment)
+        self.environments.boot(environment)  # first: it unmounts what is mounted in a directory that is to be emptied
         for directory in self.memory:
             self._empty(self.top / directory[1:])
         self._write_mnttab()
