@@ -2,8 +2,8 @@
 
 `python -m tests.messages` prints those that it does not explain yet, as rows to fill in.
 
-A template is a message with `…` for everything that is put in. Only those modules are read that the commands on a live
-host import, and only what an administrator gets to read: errors, answers of the service's method, what report.say says.
+A template is a message with `…` for everything that is put in: errors, answers of the service's method, what
+report.say says. Findings go by their identifiers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,25 @@ PACKAGE = TOP / "memproxy_sol"
 PAGE = TOP / "docs" / "messages.md"
 FINDINGS = TOP / "docs" / "findings.md"
 
-COMMANDS = ("install", "plan", "verify", "status", "confirm", "rollback", "history", "rescue", "uninstall", "exclude")
 ELSEWHERE = {
-    "cross": "cross-builds for images, on another system",
-    "libc_stub": "the same",
+    "bypass": "other commands",
+    "cli/build": "other commands",
+    "cli/bypass": "other commands",
+    "cli/explain": "other commands",
+    "cli/ldconfig": "other commands",
+    "cli/run": "other commands",
+    "cross": "builds for images, on another system",
+    "hosts/linux": "other commands",
     "ld_config_json": "ldconfig encode",
+    "libc_stub": "builds for images, on another system",
+    "process_linux": "Linux",
+    "route_record": "it raises only for Linux' processes and for cores",
+    "runner": "other commands",
 }
-"""Modules that are imported and that no command on a live host gets into, and why."""
+"""Modules whose messages nobody meets who changes a live host, and why."""
+
+SAID = {"journal": "_recover"}
+"""Functions whose answer is said, by module."""
 
 HOLE = "…"
 
@@ -41,6 +53,8 @@ class Message:
     template: str
     place: str
     """`module.py:line`."""
+    hint: str = ""
+    """What the source has as its hint, for whoever writes the page."""
 
 
 def error_names() -> set[str]:
@@ -64,22 +78,10 @@ def error_names() -> set[str]:
 
 
 def modules() -> list[Path]:
-    """The files of the package that the commands of a live host import, at whatever place."""
-    found: set[Path] = set()
-    waiting = [PACKAGE / "cli" / f"{command}.py" for command in COMMANDS]
-    waiting += [PACKAGE / "cli" / "application.py", PACKAGE / "smf_method.py"]
-    while waiting:
-        path = waiting.pop()
-        if path in found or not path.exists() or path.stem in ELSEWHERE:
-            continue
-        found.add(path)
-        if path.parent.name == "cli" and path.stem == "application":
-            continue  # it names every command
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memproxy_sol"):
-                base = TOP / (node.module or "").replace(".", "/")
-                waiting += [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
-    return sorted(found)
+    """The files whose messages an administrator of a live host can meet."""
+    names = {path: str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py")}
+    assert set(ELSEWHERE) <= set(names.values()), "a module that is excepted does not exist"
+    return sorted(path for path, name in names.items() if name not in ELSEWHERE)
 
 
 def collect() -> tuple[list[Message], list[Message]]:
@@ -88,12 +90,18 @@ def collect() -> tuple[list[Message], list[Message]]:
     names = error_names()
     for path in modules():
         module = _Module(ast.parse(path.read_text()), names)
-        for scope, argument in module.arguments():
+        for scope, argument, call in module.arguments():
             place = f"{path.relative_to(PACKAGE)}:{argument.lineno}"
             templates = [text for text in module.templates(argument, scope) if text.strip(HOLE + " :;,.()'")]
-            messages += [Message(template, place) for template in templates]
-            if not templates:
+            hints = [ast.unparse(word.value) for word in call.keywords if word.arg == "hint"]
+            messages += [Message(template, place, "".join(hints)) for template in templates]
+            if not templates and not module.is_passed_through(scope, argument):
                 unknown.append(Message(ast.unparse(argument), place))
+        said = module.functions.get(SAID.get(path.stem, ""))
+        for node in ast.walk(said) if said else ():
+            if isinstance(node, ast.Return) and node.value is not None:
+                place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                messages += [Message(text, place) for text in module.templates(node.value, said or module.tree)]
     return messages, unknown
 
 
@@ -104,18 +112,39 @@ class _Module:
     """One file: its calls with a message, and what an expression in it may come to."""
 
     def __init__(self, tree: ast.Module, errors: set[str]) -> None:
-        self._tree = tree
-        self._functions: dict[str, ast.FunctionDef] = {
+        self.tree = tree
+        self.functions: dict[str, ast.FunctionDef] = {
             node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
         }
+        self._makers: list[ast.FunctionDef] = []
         self._positions: dict[str, tuple[int, str]] = dict.fromkeys(errors, (0, "what"))
         self._positions["Answer"] = (1, "reason")
+        for name, initialiser in self._own_messages(errors):
+            # Such a class makes its message itself, of what it is given.
+            self._positions.pop(name)
+            self._makers.append(initialiser)
         while self._find_wrappers():
             pass
 
+    @staticmethod
+    def _own_messages(errors: set[str]) -> Iterator[tuple[str, ast.FunctionDef]]:
+        for path in PACKAGE.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.ClassDef) or node.name not in errors:
+                    continue
+                for method in node.body:
+                    if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                        parameters = [one.arg for one in method.args.args]
+                        if parameters[1:2] != ["what"]:
+                            yield node.name, method
+
+    def is_passed_through(self, scope: Scope, argument: ast.expr) -> bool:
+        """Whether the message is a parameter of a function whose calls are looked at."""
+        return isinstance(scope, ast.FunctionDef) and isinstance(argument, ast.Name) and scope.name in self._positions
+
     def _find_wrappers(self) -> bool:
         """Take a function that makes its own parameter a message for one whose calls have a message."""
-        for scope, argument in list(self.arguments()):
+        for scope, argument, _ in list(self.arguments()):
             if not isinstance(scope, ast.FunctionDef) or not isinstance(argument, ast.Name):
                 continue
             parameters = [one.arg for one in scope.args.args if one.arg not in ("self", "cls")]
@@ -124,19 +153,21 @@ class _Module:
                 return True
         return False
 
-    def arguments(self) -> Iterator[tuple[Scope, ast.expr]]:
-        """The messages, with the innermost function (or the module) around each."""
-        for scope, call in self._calls(self._tree, self._tree):
+    def arguments(self) -> Iterator[tuple[Scope, ast.expr, ast.Call]]:
+        """The messages, with the innermost function (or the module) around each, and the call."""
+        for scope, call in self._calls(self.tree, self.tree):
             name = _name(call.func)
             known = self._positions.get(name)
+            if name == "__init__" and any(ast.dump(scope) == ast.dump(maker) for maker in self._makers):
+                known = (0, "what")
             if name == "say" and isinstance(call.func, ast.Attribute) and _name(call.func.value) == "report":
                 known = (0, "text")
             if known is None:
                 continue
             if len(call.args) > known[0]:
-                yield scope, call.args[known[0]]
+                yield scope, call.args[known[0]], call
             else:
-                yield from ((scope, word.value) for word in call.keywords if word.arg == known[1])
+                yield from ((scope, word.value, call) for word in call.keywords if word.arg == known[1])
 
     def _calls(self, node: ast.AST, scope: Scope) -> Iterator[tuple[Scope, ast.Call]]:
         for child in ast.iter_child_nodes(node):
@@ -144,29 +175,31 @@ class _Module:
                 yield scope, child
             yield from self._calls(child, child if isinstance(child, ast.FunctionDef) else scope)
 
-    def templates(self, node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
+    def templates(self, node: ast.expr, scope: Scope) -> list[str]:
         """What the expression may come to, with holes for what is not written in this file."""
-        found = list(dict.fromkeys(_plain(text) for text in self._resolved(node, scope, depth + 1)))
-        return found or [HOLE]
+        return list(dict.fromkeys(_plain(text) for text in self._texts(node, scope, 0)))
+
+    def _texts(self, node: ast.expr, scope: Scope, depth: int) -> list[str]:
+        return list(self._resolved(node, scope, depth + 1)) or [HOLE]
 
     def _resolved(self, node: ast.expr, scope: Scope, depth: int) -> Iterator[str]:
         if depth > 8:
             yield HOLE
         elif isinstance(node, ast.IfExp):
-            yield from self.templates(node.body, scope, depth)
-            yield from self.templates(node.orelse, scope, depth)
+            yield from self._texts(node.body, scope, depth)
+            yield from self._texts(node.orelse, scope, depth)
         elif isinstance(node, ast.BoolOp):
             for value in node.values:
-                yield from self.templates(value, scope, depth)
+                yield from self._texts(value, scope, depth)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
             yield from self._joined([self._part(part, scope, depth) for part in node.values])
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            yield from self._joined([self.templates(side, scope, depth) for side in (node.left, node.right)])
+            yield from self._joined([self._texts(side, scope, depth) for side in (node.left, node.right)])
         elif isinstance(node, ast.Name):
-            for value in self._assigned(node.id, scope):
-                yield from self.templates(value, scope, depth)
+            for value in self._assigned(node, scope):
+                yield from self._texts(value, scope, depth)
         elif isinstance(node, ast.Call):
             yield from self._called(node, scope, depth)
 
@@ -175,7 +208,7 @@ class _Module:
         if isinstance(part, ast.Constant):
             return [str(part.value)]
         assert isinstance(part, ast.FormattedValue)
-        found = self.templates(part.value, scope, depth)
+        found = self._texts(part.value, scope, depth)
         return found if all(text.count(" ") >= 2 for text in found) else [HOLE]
 
     @staticmethod
@@ -187,19 +220,19 @@ class _Module:
         name = _name(node.func)
         if isinstance(node.func, ast.Attribute) and name == "join" and node.args:
             for value in self._gathered(node.args[0], scope):
-                yield from self.templates(value, scope, depth)
+                yield from self._texts(value, scope, depth)
         elif isinstance(node.func, ast.Attribute) and name == "get" and len(node.args) == 2:
             for value in (*self._gathered(node.func.value, scope), node.args[1]):
-                yield from self.templates(value, scope, depth)
-        elif name in self._functions:
-            function = self._functions[name]
+                yield from self._texts(value, scope, depth)
+        elif name in self.functions:
+            function = self.functions[name]
             for inner in ast.walk(function):
                 if isinstance(inner, ast.Return) and inner.value is not None:
-                    yield from self.templates(inner.value, function, depth)
+                    yield from self._texts(inner.value, function, depth)
 
     def _gathered(self, node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
         """The values of a dictionary, or the items of a list, that a variable holds."""
-        for value in self._assigned(node.id, scope) if isinstance(node, ast.Name) else [node]:
+        for value in self._assigned(node, scope) if isinstance(node, ast.Name) else [node]:
             if isinstance(value, ast.Dict):
                 yield from value.values
             elif isinstance(value, (ast.List, ast.Tuple)):
@@ -209,12 +242,38 @@ class _Module:
             if isinstance(call, ast.Attribute) and call.attr == "append" and _name(call.value) == _name(node):
                 yield inner.args[0]  # type: ignore[attr-defined]
 
-    def _assigned(self, name: str, scope: Scope) -> Iterator[ast.expr]:
-        for node in ast.walk(scope):
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-                yield node.value
-            elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
-                yield ast.BinOp(ast.Constant(HOLE), ast.Add(), node.value)
+    def _assigned(self, use: ast.Name, scope: Scope) -> Iterator[ast.expr]:
+        """What a variable may have been given that comes to `use`: not what is used up, or replaced, before."""
+        for statements in _blocks(scope):
+            for place, statement in enumerate(statements):
+                value = _value_for(use.id, statement)
+                if value is None:
+                    continue
+                rest = statements[place + 1 :]
+                holder = next((number for number, one in enumerate(rest) if use in ast.walk(one)), None)
+                if holder is None:
+                    reaches = not any(isinstance(n, ast.Name) and n.id == use.id for one in rest for n in ast.walk(one))
+                else:
+                    reaches = all(_value_for(use.id, one) is None for one in rest[:holder])
+                if reaches:
+                    yield value
+
+
+def _blocks(scope: ast.AST) -> Iterator[list[ast.stmt]]:
+    for node in ast.walk(scope):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                yield block
+
+
+def _value_for(name: str, statement: ast.stmt) -> ast.expr | None:
+    """What the statement itself makes of the variable, None for nothing."""
+    if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in statement.targets):
+        return statement.value
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name) and statement.target.id == name:
+        return ast.BinOp(ast.Constant(HOLE), ast.Add(), statement.value)
+    return None
 
 
 def _name(node: ast.expr) -> str:
@@ -254,7 +313,8 @@ if __name__ == "__main__":
     found, passed_on = collect()
     for message in dict.fromkeys(message.template for message in found):
         if message not in known:
-            places = ", ".join(one.place for one in found if one.template == message)
+            same = [one for one in found if one.template == message]
+            places = "; ".join(f"{one.place} {one.hint}" for one in same)
             print(f"| `{message}` |  |  |  <!-- {places} -->")
     for identifier in sorted(findings() - set(known)):
         print(f"| `{identifier}` |  |  |")
