@@ -120,8 +120,11 @@ class _Module:
         self._positions: dict[str, tuple[int, str]] = dict.fromkeys(errors, (0, "what"))
         self._positions["Answer"] = (1, "reason")
         for name, initialiser in self._own_messages(errors):
-            # Such a class makes its message itself, of what it is given.
+            # Such a class makes its message itself, of what it is given; perhaps with a sentence somewhere.
+            given = [one.arg for one in initialiser.args.args[1:]]
             self._positions.pop(name)
+            if "what" in given:
+                self._positions[name] = (given.index("what"), "what")
             self._makers.append(initialiser)
         while self._find_wrappers():
             pass

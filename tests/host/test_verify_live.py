@@ -205,6 +205,7 @@ def zoned(installed: Live) -> Live:
     inside = os.path.relpath(installed.generation(), installed.path)
     root = "/zones/web/root"
     drawn.add(900, "httpd", zone=2, root=root, library=f"{root}/{inside}/64/libmemproxy.so", started=1e10)
+    drawn.add(902, "other", zone=2, root=root, library="/x/libmemproxy.so", library_record=record(0, 4), started=1e10)
     drawn.add(901, "zinit", zone=2, root=root, started=1.0)
     return installed
 
@@ -213,12 +214,12 @@ def test_zones_are_named_and_not_judged(zoned: Live) -> None:
     before = zoned.snapshot(inodes=True)
     value = verify(zoned)
     assert [(zone["name"], zone["state"], zone["processes"], zone["loaded"]) for zone in value["zones"]] == [
-        ("web", "installed", 2, 1),
+        ("web", "installed", 3, 2),
         ("old", "installed", 0, 0),
         ("gone", "configured", 0, 0),
     ]
     assert identifiers(value)["zones-not-judged"] == "note"
-    assert "processes-earlier" not in identifiers(value)
+    assert not [finding for finding in value["findings"] if finding["where"] == "processes"]
     assert zoned.snapshot(inodes=True) == before
 
 

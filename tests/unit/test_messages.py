@@ -15,6 +15,7 @@ FROM_ELSEWHERE = {
     "error.strerror or str(error)",
     "error.what",
     "f'{first.where}: {first.text}{more}'",
+    "f'{what}: {first}'",
     "failure.what",
     "mended",
     "place + error.what",
