@@ -351,8 +351,12 @@ def test_solaris_10_writes_and_understands_no_identification(tmp_path: Path) -> 
     assert started.library_path == ("/lib/64", "/usr/lib/64", "/opt")
     identified = Laboratory(tmp_path / "other")
     configure(identified, 64, "-l", "/opt")
+    configure(identified, 32, "-l", "/opt")
+    lab.write("/tmp/identified", (identified.top / CONFIG[32][1:]).read_bytes())
     lab.write(CONFIG[64], (identified.top / CONFIG[64][1:]).read_bytes())
     assert ldso.accept((lab.top / CONFIG[64][1:]).read_bytes(), ldso.X86, 64, identifies=False).result == "bad version"
+    refused = lab.execute(["/usr/bin/crle", "-c", "/tmp/identified", "-u", "-l", "/x"])
+    assert (refused.status, b"file version [1129075263] newer than" in refused.err) == (1, True), refused.err
     assert lab.brick() is None
 
 
