@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,7 +244,7 @@ def shell_line(here: Machine, line: str) -> Result:
         for path in words[1:]:
             lab.path(path).unlink()
     elif words[0] == "touch":
-        lab.path(words[1]).touch()
+        os.utime(lab.path(words[1]), (2_000_000_000, 2_000_000_000))  # not the second in which it was written
     elif line.startswith("cd /opt/t/m; "):
         return here.run(*line.partition("; ")[2].split(), environment={"PWD": "/opt/t/m"})
     elif found := re.fullmatch(r"(?:echo|print) (.*?) \| svccfg", line):

@@ -371,3 +371,48 @@ def test_a_missing_working_directory_is_a_configuration_error(host: Host) -> Non
     assert host.state() == "maintenance"
     assert 'chdir: No such file or directory ("/no/such/dir")' in host.log()
     assert host.runs == 0
+
+
+def test_a_success_clears_the_failures(host: Host) -> None:
+    """Three attempts again; without a success in between a single one (as recorded)."""
+    host.put()
+    host.status = 1
+    host.fine("svcadm", "enable", FMRI)
+    assert (host.state(), host.runs) == ("maintenance", 3)
+    host.status = 0
+    host.fine("svcadm", "clear", FMRI)
+    host.status = 1
+    host.fine("svcadm", "restart", FMRI)
+    assert (host.state(), host.runs) == ("maintenance", 3 + 1 + 3)
+
+
+def test_every_one_of_several_required_services_counts(host: Host) -> None:
+    host.put("site/other", "/opt/o.xml")
+    host.put(requires=("system/filesystem/local:default", "site/other:default"))
+    between = (
+        '    </dependency>\n    <dependency name="needs-1" grouping="require_all" restart_on="none" type="service">\n'
+    )
+    one_group = host.lab.path("/opt/m.xml").read_text().replace(between, "")
+    assert one_group.count("<dependency ") == 1
+    host.put(text=one_group)
+    host.fine("svcadm", "enable", FMRI)
+    assert host.state() == "offline"
+    host.fine("svcadm", "enable", "svc:/site/other:default")
+    assert host.state() == "online"
+
+
+def test_a_profile_that_the_early_import_applied_reaches_a_manifest_below_var(host: Host) -> None:
+    """It is applied again by the late import of the same boot, and never after that (section 14)."""
+    host.lab.write("/var/svc/manifest/site/memproxy.xml", manifest("site/memproxy", (), "/opt/check").encode())
+    profile = (
+        '<?xml version="1.0"?>\n'
+        '<!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">\n'
+        '<service_bundle type="profile" name="on"><service name="site/memproxy" type="service" version="1">'
+        '<instance name="default" enabled="true"/></service></service_bundle>\n'
+    )
+    host.lab.write("/etc/svc/profile/site/memproxy.xml", profile.encode())
+    host.lab.boot()
+    assert host.state() == "online"
+    host.fine("svcadm", "disable", FMRI)
+    host.lab.boot()
+    assert host.state() == "disabled"

@@ -138,19 +138,21 @@ def context(instance: Instance, method: str, command: str, smf: Smf) -> Context:
     if not own and not common:
         return Context(command, environment, warnings=tuple(warnings))
     user = setting("user")
-    uid, gid, home, groups = 0, 0, None, ()
+    uid = gid = 0
+    home = ""
+    groups: tuple[int, ...] = ()
     if user is not None:
-        entry = smf.account("passwd", user)
-        if entry is None:
+        account = smf.account("passwd", user)
+        if account is None:
             raise BadContext(f'Could not interpret "user" property value "{user}", error 2.')
-        uid, gid, home = int(entry[2]), int(entry[3]), entry[5]
-        name = setting("group")
-        if name is not None and name != ":default":
-            found = smf.account("group", name)
+        uid, gid, home = int(account[2]), int(account[3]), account[5]
+        group = setting("group")
+        if group is not None and group != ":default":
+            found = smf.account("group", group)
             if found is None:
-                raise BadContext(f'Could not interpret "group" property value "{name}", error 2.')
+                raise BadContext(f'Could not interpret "group" property value "{group}", error 2.')
             gid = int(found[2])
-        groups = tuple(sorted({gid, *smf.groups_of(entry[0])}))
+        groups = tuple(sorted({gid, *smf.groups_of(account[0])}))
     for name in ("privileges", "limit_privileges"):
         wanted = setting(name)
         if wanted is not None and not _known(wanted, smf.release):

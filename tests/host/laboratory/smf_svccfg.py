@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.host.laboratory import smf_templates
-from tests.host.laboratory.smf_bundle import check
 from tests.host.laboratory.smf_call import Call, UsageError
 from tests.host.laboratory.smf_import import LIB_TREE, VAR_TREE, Importer, SvccfgError
-from tests.host.laboratory.smf_repository import Entity, Group, Instance, Property, Service
+from tests.host.laboratory.smf_repository import Entity, Instance, Service
+from tests.host.laboratory.smf_svccfg_edit import Edits, Syntax, lex
 
 if TYPE_CHECKING:
     from tests.host.laboratory.smf import Smf
@@ -20,30 +19,6 @@ Usage:\tsvccfg [-v] [-s FMRI] [-f file]
 \tsvccfg [-v] [-s FMRI] <command> [args]
 """
 _LINE_LIMIT = 2047
-_TYPES = [
-    "boolean",
-    "count",
-    "integer",
-    "time",
-    "astring",
-    "ustring",
-    "opaque",
-    "fmri",
-    "uri",
-    "host",
-    "hostname",
-    "net_address",
-    "net_address_v4",
-    "net_address_v6",
-]
-_TOKEN = re.compile(
-    r'[ \t\n]*(?:(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<sign>[>=()])|(?P<word>[^ \t\n">=()]+))'
-)
-
-
-class _Syntax(SvccfgError):
-    def __init__(self) -> None:
-        super().__init__("Syntax error.")
 
 
 def main(smf: Smf, call: Call) -> int:
@@ -81,29 +56,12 @@ def main(smf: Smf, call: Call) -> int:
     return 0
 
 
-def lex(line: str) -> list[tuple[str, str]]:
-    """Pairs of kind (word, string, sign) and text, up to a comment. Raises SvccfgError."""
-    tokens: list[tuple[str, str]] = []
-    at = 0
-    while line[at:].strip(" \t\n"):
-        found = _TOKEN.match(line, at)
-        if found is None:
-            raise _Syntax
-        at = found.end()
-        kind = str(found.lastgroup)
-        if kind == "comment":
-            break
-        tokens.append((kind, found.group(kind)))
-    return tokens
-
-
-class _Run:
+class _Run(Edits):
     """One run: the selection, and how its messages begin."""
 
     def __init__(self, smf: Smf, call: Call, verbose: bool) -> None:
-        self.smf, self.call = smf, call
-        self.prefix = "svccfg: "
-        self.selected: Entity | None = None
+        super().__init__(call)
+        self.smf = smf
         self.ended = False
         self.importer = Importer(smf, self.warn, self.warn if verbose else lambda _: None)
 
@@ -149,7 +107,7 @@ class _Run:
             "quit": self._end,
         }
         if kind != "word":
-            raise _Syntax
+            raise Syntax
         if name in ("export", "archive", "extract", "describe", "revert", "setenv", "unsetenv", "delpropvalue"):
             raise NotImplementedError(f"the laboratory's svccfg has no {name}")
         if name not in commands:
@@ -160,12 +118,12 @@ class _Run:
 
     def _import(self, tokens: list[tuple[str, str]]) -> None:
         if any(kind == "sign" for kind, _ in tokens):
-            raise _Syntax
+            raise Syntax
         words = [text for _, text in tokens]
         strict = words[:1] == ["-V"]
         paths = words[1:] if strict else words
         if not paths:
-            raise _Syntax
+            raise Syntax
         for path in paths:
             absolute = self._existing(path)
             if self.smf.host(absolute).is_dir():
@@ -234,11 +192,6 @@ class _Run:
             raise SvccfgError(f"Unable to stat file {path}.  No such file or directory")
         return absolute
 
-    def _may(self, *messages: str) -> None:
-        """Raise for a caller without rights."""
-        if self.call.uid != 0:
-            raise SvccfgError(messages[-1], "".join(f"{self.prefix}{message}\n" for message in messages[:-1]))
-
     def _validate(self, tokens: list[tuple[str, str]]) -> None:
         words = self._words(tokens, 0, 1)
         if not words:
@@ -277,8 +230,6 @@ class _Run:
         (path,) = self._words(tokens, 1, 1)
         absolute = self._existing(path)
         self._may("Permission denied.")
-        if self._hashing and self.importer.has_hash(absolute) and absolute not in self.smf.applied_early:
-            return
         try:
             self.importer.apply(absolute)
         except SvccfgError as error:
@@ -290,18 +241,12 @@ class _Run:
         words = self._words(tokens, 1, 2)
         gone = words[0] == "-d"
         if len(words) != (2 if gone else 1):
-            raise _Syntax
+            raise Syntax
         path = self.call.path(words[-1]) if gone else self._existing(words[-1])
         self._may("Permission denied.")
         self.importer.delete_hash(path)
 
     # Entities
-
-    def _words(self, tokens: list[tuple[str, str]], least: int, most: int) -> list[str]:
-        """The operands where only words are allowed."""
-        if any(kind != "word" for kind, _ in tokens) or not least <= len(tokens) <= most:
-            raise _Syntax
-        return [text for _, text in tokens]
 
     def _found(self, name: str) -> Entity:
         match = self.smf.repository.match(name)
@@ -325,16 +270,11 @@ class _Run:
     def _end(self, tokens: list[tuple[str, str]]) -> None:
         self.ended = True
 
-    def _entity(self) -> Entity:
-        if self.selected is None:
-            raise SvccfgError("Entity not selected.")
-        return self.selected
-
     def _delete(self, tokens: list[tuple[str, str]]) -> None:
         words = self._words(tokens, 1, 2)
         forced = words[0] == "-f"
         if len(words) != (2 if forced else 1):
-            raise _Syntax
+            raise Syntax
         entity = self._found(words[-1])
         self._may("Permission denied.")
         instances = list(entity.instances.values()) if isinstance(entity, Service) else [entity]
@@ -349,7 +289,8 @@ class _Run:
 
     def _forget_dependents(self, service: Service) -> None:
         """The dependency groups that its dependents had got, which are marked external, go too (section 4)."""
-        for entity in [*self.smf.repository.services.values(), *self.smf.repository.instances()]:
+        entities: list[Entity] = [*self.smf.repository.services.values(), *self.smf.repository.instances()]
+        for entity in entities:
             for group in list(entity.groups.values()):
                 if group.value("external") == "true" and group.value("entities") == service.fmri:
                     del entity.groups[group.name]
@@ -369,128 +310,3 @@ class _Run:
     def _list(self, tokens: list[tuple[str, str]]) -> None:
         for service in self.smf.repository.services.values():
             self.call.say(service.name)
-
-    # Properties
-
-    def _listpg(self, tokens: list[tuple[str, str]]) -> None:
-        groups = list(self._entity().groups.values())
-        width = max((len(group.name) for group in groups), default=0)
-        kinds = max((len(group.type) for group in groups), default=0)
-        for group in groups:
-            self.call.say(_group_line(group, width, kinds))
-
-    def _listprop(self, tokens: list[tuple[str, str]]) -> None:
-        import fnmatch
-
-        words = self._words(tokens, 0, 1)
-        pattern = words[0] if words else None
-        rows: list[tuple[str, Group, Property | None]] = []
-        for group in self._entity().groups.values():
-            if pattern is None or fnmatch.fnmatchcase(group.name, pattern):
-                rows.append((group.name, group, None))
-            for name, found in group.properties.items():
-                full = f"{group.name}/{name}"
-                if pattern is None or fnmatch.fnmatchcase(full, pattern):
-                    rows.append((full, group, found))
-        width = max((len(name) for name, _, _ in rows), default=0)
-        for name, group, found in rows:
-            if found is None:
-                self.call.say(_group_line(group, width, 0))
-            else:
-                values = "".join(f" {_listed(value, found)}" for value in found.values)
-                self.call.say(f"{name:<{width}}  {found.type:<7} {values}")
-
-    def _listsnap(self, tokens: list[tuple[str, str]]) -> None:
-        instance = self._entity()
-        if isinstance(instance, Service):
-            raise SvccfgError("Instance not selected.")
-        for name in instance.snapshots:
-            self.call.say(name)
-
-    def _addpg(self, tokens: list[tuple[str, str]]) -> None:
-        words = self._words(tokens, 2, 3)
-        entity = self._entity()
-        self._may("Permission denied.")
-        if words[0] in entity.groups:
-            raise SvccfgError("Property group already exists.")
-        entity.groups[words[0]] = Group(words[0], words[1])
-
-    def _delpg(self, tokens: list[tuple[str, str]]) -> None:
-        (name,) = self._words(tokens, 1, 1)
-        entity = self._entity()
-        self._may("Permission denied.")
-        if entity.groups.pop(name, None) is None:
-            raise SvccfgError(f'No such property group "{name}".')
-
-    def _property(self, name: str) -> tuple[Group, str]:
-        group_name, slash, property_name = name.partition("/")
-        if not slash:
-            raise SvccfgError("Property names must contain a `/'.")
-        group = self._entity().groups.get(group_name)
-        if group is None:
-            raise SvccfgError(f'No such property group "{group_name}".')
-        return group, property_name
-
-    def _delprop(self, tokens: list[tuple[str, str]]) -> None:
-        (name,) = self._words(tokens, 1, 1)
-        group, key = self._property(name)
-        self._may("Permission denied.")
-        group.write({key: None})
-
-    def _setprop(self, tokens: list[tuple[str, str]]) -> None:
-        kinds = [kind for kind, _ in tokens]
-        if len(tokens) < 3 or kinds[0] != "word" or tokens[1] != ("sign", "="):
-            raise _Syntax
-        self._write(tokens[0][1], tokens[2:], append=False)
-
-    def _addpropvalue(self, tokens: list[tuple[str, str]]) -> None:
-        if len(tokens) < 2 or tokens[0][0] != "word":
-            raise _Syntax
-        self._write(tokens[0][1], tokens[1:], append=True)
-
-    def _write(self, name: str, tokens: list[tuple[str, str]], append: bool) -> None:
-        group, key = self._property(name)
-        old = group.properties.get(key)
-        type = old.type if old is not None else ""
-        if tokens[0][0] == "word" and tokens[0][1].endswith(":") and len(tokens) > 1:
-            type = tokens[0][1][:-1]
-            if type not in _TYPES:
-                raise SvccfgError(f'Unknown type "{tokens[0][1]}".')
-            tokens = tokens[1:]
-        if not type:
-            raise SvccfgError("Type required for new properties.")
-        if tokens[0] == ("sign", "(") and tokens[-1] == ("sign", ")"):
-            tokens = tokens[1:-1]
-            if type in ("astring", "ustring") and any(kind != "string" for kind, _ in tokens):
-                raise _Unquoted
-        elif len(tokens) > 1:
-            raise _Unquoted if type in ("astring", "ustring") else _Syntax
-        if any(kind == "sign" for kind, _ in tokens):
-            raise _Syntax
-        values = [re.sub(r"\\(.)", r"\1", text[1:-1]) if kind == "string" else text for kind, text in tokens]
-        for value in values:
-            if check(type, value) is not None:
-                raise SvccfgError(f'Invalid "{type}" value "{value}".')
-        self._may("Permission denied.")
-        before = old.values if append and old is not None else []
-        group.write({key: Property(type, [*before, *values])})
-
-
-class _UnquotedError(SvccfgError):
-    def __init__(self) -> None:
-        super().__init__("Multiple string values or string values with spaces must be quoted with '\"'.")
-
-
-_Unquoted = _UnquotedError
-
-
-def _group_line(group: Group, width: int, kinds: int) -> str:
-    if group.persistent:
-        return f"{group.name:<{width}}  {group.type}"
-    return f"{group.name:<{width}}  {group.type:<{kinds}}\tNONPERSISTENT"
-
-
-def _listed(value: str, found: Property) -> str:
-    quoted = not value or re.search(r'[\s"()]', value) or (len(found.values) > 1 and found.type.endswith("string"))
-    escaped = re.sub(r'(["\\])', r"\\\1", value)
-    return f'"{escaped}"' if quoted else value

@@ -8,11 +8,9 @@ from tests.host.laboratory.smf_bundle import GroupPattern, PropertyPattern, chec
 from tests.host.laboratory.smf_repository import Group, Instance
 
 _RESTARTER = "svc:/system/svc/restarter:default"
-_ONE = {"required": True, "minimum": 1, "maximum": 1, "allowed": ()}
-_METHOD = (
-    PropertyPattern("exec", "astring", **_ONE),
-    PropertyPattern("timeout_seconds", "count", **_ONE),
-    PropertyPattern("type", "astring", **_ONE),
+_METHOD = tuple(
+    PropertyPattern(name, type, True, 1, 1, ())
+    for name, type in (("exec", "astring"), ("timeout_seconds", "count"), ("type", "astring"))
 )
 _DURATION = PropertyPattern("duration", "astring", False, 1, 1, ("contract", "transient", "child"))
 RESTARTER_PATTERNS = (
