@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test analyse bench soak plants fuzz clean
+.PHONY: help setup demo test analyse bench soak hunt plants fuzz clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ plants: setup ## as root: plant each known weakness into the library, see its te
 
 bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alone; ARGS=--quick)
 	@.venv/bin/python -m bench $(ARGS)
+
+hunt: setup ## as root: every change cut short or failed at every call: docs/results/hunt.md (30 minutes alone; ARGS=--help)
+	@.venv/bin/python -m hunt $(ARGS)
 
 soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
 	@.venv/bin/python -m soak $(ARGS)

@@ -26,6 +26,8 @@ KILLS = ("kill before", "kill after")
 DEEDS = (*KILLS, *ERRORS)
 
 
+really_open = os.open
+
 KILLED = 137
 """What a process that was killed here ends with."""
 
@@ -41,18 +43,27 @@ class Calls:
     seen: list[str] = field(default_factory=list)
     paused: bool = False
     """While a command of the host runs: it is another process."""
+    guard: bool = False
+    """Whether it is the guard's calls that count, which this process forks, and not its own."""
+    struck: str = ""
+    """A file that is there once the deed is done."""
+    process: int = 0
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as it behaves in the process that is hunted."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
-            if self.paused or not self.concerns(arguments[0]):
+            mine = (os.getpid() == self.process) != self.guard
+            if self.paused or not mine or not self.concerns(arguments[0]):
                 return function(*arguments, **keywords)
             self.seen.append(name)
             if len(self.seen) != self.number:
                 return function(*arguments, **keywords)
+            if self.struck:
+                os.close(really_open(self.struck, os.O_CREAT | os.O_WRONLY, 0o600))
             if self.deed == "kill after":
-                function(*arguments, **keywords)
+                with contextlib.suppress(OSError):
+                    function(*arguments, **keywords)
             if self.deed in KILLS:
                 os._exit(KILLED)
             code = getattr(errno, self.deed)
@@ -63,6 +74,7 @@ class Calls:
     @contextlib.contextmanager
     def watching(self) -> Iterator[Calls]:
         """Within, the calls of this process are counted."""
+        self.process = os.getpid()
         kept = {name: getattr(os, name) for name in (*CHANGING, "open")}
         plain = io.open
         make_new = self.around("open", kept["open"])
@@ -80,7 +92,7 @@ class Calls:
             for name in CHANGING:
                 setattr(os, name, self.around(name, kept[name]))
             os.open = open_
-            io.open = io_open  # type: ignore[assignment]
+            io.open = io_open
             yield self
         finally:
             for name, function in kept.items():

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from hunt.calls import DEEDS, KILLED, KILLS, Calls
 from hunt.ground import Ground
 from memproxy_sol import change
+from memproxy_sol.errors import RefusedError
 from memproxy_sol.lock import locked
 from memproxy_sol.root import Root
-from tests.host.laboratory import Bricked
+from tests.host.laboratory import Bricked, Fault
+
+GUARD_CALLS = 40
+"""More than a guard makes; what is not met is no case."""
+
+ON_TRIAL = "a guard lives, and has the last word"
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,10 @@ class Scenario:
     name: str
     before: tuple[tuple[str, ...], ...]
     command: tuple[str, ...]
+    guard: bool = False
+    """Whether it is the guard that is struck, not the command."""
+    fails: bool = False
+    """Whether a probe fails once the change is in force, so that it is taken back."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,9 @@ def scenarios(ground: Ground) -> tuple[Scenario, ...]:
         Scenario("purge", (plain, ("uninstall",)), ("uninstall", "--purge")),
         Scenario("rollback", (plain, other), ("rollback",)),
         Scenario("install --try", (), (*plain, "--try", "600")),
+        Scenario("a probe fails", (plain,), other, fails=True),
+        Scenario("guard: upgrade", (plain,), other, guard=True),
+        Scenario("guard: a probe fails", (plain,), other, guard=True, fails=True),
     )
 
 
@@ -71,6 +84,7 @@ class Hunt:
 
     def __init__(self, ground: Ground, scenario: Scenario) -> None:
         self.ground, self.scenario = ground, scenario
+        self.struck = 0
         ground.put_back("new")
         for command in scenario.before:
             status, said = ground.run(command)
@@ -78,9 +92,22 @@ class Hunt:
                 raise RuntimeError(f"{' '.join(command)} ended with {status}: {said}")
         ground.keep(scenario.name)
         self.former = ground.snapshot()
-        self.calls = ground.count(scenario.command)
+        self._faults()
+        self.calls = ["guard"] * GUARD_CALLS if scenario.guard else ground.count(scenario.command)
+        if scenario.guard:
+            ground.run(scenario.command)
         self.later = self._later()
         ground.end_guards()
+
+    def _faults(self) -> None:
+        """Let a program fail where the configurations are on trial."""
+        lab = self.ground.lab
+        lab.faults.clear()
+        if self.scenario.fails:
+            live = self.ground.top / "var/ld/ld.config"
+            said = b"ld.so.1: a program: fatal: relocation error\n"
+            fault = Fault(status=-9, works=False, err=said, when=lambda argv: live.is_symlink())
+            lab.faults.update(dict.fromkeys(("/usr/bin/ls", "/usr/bin/true"), fault))
 
     def _later(self) -> dict[str, str]:
         """What the command leads to if nothing happens; a trial is confirmed."""
@@ -100,36 +127,45 @@ class Hunt:
         """What is wrong after the case; None if all is well."""
         ground = self.ground
         ground.put_back(self.scenario.name)
-        calls = Calls(case.number, case.deed, ground.concerns)
+        self._faults()
+        struck = ground.top.with_name("struck")
+        struck.unlink(missing_ok=True)
+        calls = Calls(case.number, case.deed, ground.concerns, guard=self.scenario.guard, struck=str(struck))
         status, said = ground.run(self.scenario.command, calls)
-        if case.deed in KILLS and status != KILLED:
-            return f"was not killed, but ended with {status}: {said[-400:]}"
         try:
+            if not struck.exists():
+                return None if self.scenario.guard else f"nothing was struck, it ended with {status}: {said[-400:]}"
+            self.struck += 1
+            if case.deed in KILLS and status != KILLED and not self.scenario.guard:
+                return f"was not killed, but ended with {status}: {said[-400:]}"
+            ground.lab.faults.clear()
             dead = ground.lab.brick()
             if dead:
                 return f"BRICK: {dead}"
-            return ground.in_child(self._after_boot) or self._next()
+            # Killed after one call is killed before the next: either state is judged, once with a reboot, once without.
+            if case.deed == "kill after":
+                return self._boot() or self._next()
+            return self._next() or self._boot()
         finally:
             ground.end_guards()
 
-    def _after_boot(self) -> str | None:
+    def _boot(self) -> str | None:
         ground = self.ground
         ground.end_guards()
-        ground.keep("away")
         try:
             ground.lab.boot()
-            dead = ground.lab.brick()
-            return f"BRICK after a reboot: {dead}" if dead else self._next()
         except Bricked as error:
             return f"BRICK: it does not boot: {error}"
-        finally:
-            ground.put_back("away")
-            ground.discard("away")
+        dead = ground.lab.brick()
+        return f"BRICK after a reboot: {dead}" if dead else None
 
     def _next(self) -> str | None:
         """The next command mends, and leaves one of the two states; the command again leads to the later one."""
         ground = self.ground
         problem = ground.in_child(_mend)
+        if problem == ON_TRIAL:
+            ground.end_guards()  # instead of waiting until it takes the change back
+            problem = ground.in_child(_mend)
         if problem:
             return f"the next command cannot mend it: {problem}"
         found = ground.snapshot()
@@ -142,8 +178,11 @@ class Hunt:
 
 def _mend() -> str | None:
     root = Root("/")
-    with locked(root):
-        change.mend_unfinished(change.Target(root))
+    try:
+        with locked(root):
+            change.mend_unfinished(change.Target(root))
+    except RefusedError:
+        return ON_TRIAL
     return None
 
 

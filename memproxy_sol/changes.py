@@ -23,7 +23,7 @@ from memproxy_sol import steps as step_values
 from memproxy_sol.errors import HostError
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
 from memproxy_sol.root import Root
-from memproxy_sol.steps import Step, TryFile
+from memproxy_sol.steps import RemoveGeneration, Step, TryFile
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 FORMAT = 1
@@ -122,7 +122,8 @@ def unfinished(root: Root) -> Change | None:
     last = next((change for change in changes if change is not None), None)
     if last is None or last.state == UNDONE:
         return None
-    leaves = last.leave_nothing or pending.has_litter(root, tried(last))
+    aside = any(isinstance(step, RemoveGeneration) and root.lstat(step.aside) is not None for step in last.steps)
+    leaves = last.leave_nothing or aside or pending.has_litter(root, tried(last))
     return last if last.state != COMPLETE or leaves else None
 
 

@@ -364,6 +364,7 @@ def _undo_step(root: Root, step: Step, services: Services | None = None) -> None
 
 
 def _put_back(root: Root, step: ReplaceFile) -> None:
+    files.discard(root.host_path(step.path) + files.NEW)  # what a killed process was about to put there
     if not _is_legible(root, step.path):
         return  # somebody has put something else there
     now = root.read(step.path)
@@ -406,7 +407,9 @@ def _finish(root: Root, change: Change) -> None:
     for step in change.steps:
         if isinstance(step, RemoveGeneration):
             files.discard(root.host_path(step.aside))
-            shutil.rmtree(root.host_path(step.aside), ignore_errors=True)
+            # While anything of it is there the journal has to stay, which knows of it.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(root.host_path(step.aside))
         elif isinstance(step, TryFile):
             pending.clear(root, step)
     if changes.tried(change):

@@ -89,6 +89,7 @@ class Services:
             raise SmfError("is still there, though its manifest is gone", where=FMRI)
 
     def _put(self, path: str, manifest: FileState | None) -> None:
+        files.discard(self._root.host_path(path) + files.NEW)  # what a killed process was about to put there
         # A file that is written gets the present time: an equal one would pass for unchanged (section 1, fact 16).
         if self._root.read(path) != manifest:
             files.put(self._root, path, manifest)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from memproxy_sol import build, cross, resources, tools
 from tests.host import live as lives
 from tests.host.live import Live
+from tests.host.objects import build_objects
 from tests.images import Image, furnish
 
 
@@ -17,18 +16,7 @@ from tests.images import Image, furnish
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with libmemproxy.so, liballoc.so and libc.so.1 for Solaris x86, 64-bit ones in `64`."""
     top = tmp_path_factory.mktemp("objects")
-    proxies = build.cached("solaris", (32, 64))
-    source = resources.native_sources() / "examples" / "bump_allocator.c"
-    for bits, directory in ((32, top), (64, top / "64")):
-        directory.mkdir(exist_ok=True)
-        shutil.copy(proxies[bits], directory / "libmemproxy.so")
-        cross.compile_shared([source], bits, directory / "liballoc.so", "liballoc.so")
-        cross.compile_shared([source], bits, directory / "libother.so", "libother.so", flags=["-O1"])
-        cross.compile_shared([Path(__file__).with_name("plain.c")], bits, directory / "libplain.so", "libplain.so")
-        work = tmp_path_factory.mktemp(f"libc{bits}")
-        runner = tools.Runner(work / "log", tools.environment(), tools.silent, f"libc{bits}")
-        cross.Toolchain(work / "tools", bits, cross.find_compiler(), runner, resources.solaris_sysroot())
-        shutil.copy(work / "tools" / "libc.so", directory / "libc.so.1")
+    build_objects(top)
     return top
 
 
