@@ -50,7 +50,7 @@ class Case:
 
 
 def scenarios(ground: Ground) -> tuple[Scenario, ...]:
-    """The four changes of a host: install, upgrade, uninstall, rollback; and an install that is tried."""
+    """The changes of a host, one that is tried, one that is taken back; and the guard of both."""
     here = ground.objects
     plain = (
         "install",
@@ -71,7 +71,6 @@ def scenarios(ground: Ground) -> tuple[Scenario, ...]:
         Scenario("upgrade", (plain,), other),
         Scenario("uninstall", (plain,), ("uninstall",)),
         Scenario("purge", (plain, ("uninstall",)), ("uninstall", "--purge")),
-        Scenario("rollback", (plain, other), ("rollback",)),
         Scenario("install --try", (), (*plain, "--try", "600")),
         Scenario("a probe fails", (plain,), other, fails=True),
         Scenario("guard: upgrade", (plain,), other, guard=True),
