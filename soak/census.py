@@ -60,16 +60,21 @@ def look(pid: int) -> str | None:
     """What a process is on, in words; None if it is too young to tell. OSError or MemproxyError: it is ending."""
     link = os.readlink(f"/proc/{pid}/exe")
     program = os.path.basename(link)
-    # Where libc is, a preload that is there at all is there already: so libc is looked for first.
-    with open(f"/proc/{pid}/maps") as maps:
-        libc = any("/libc.so.6" in line for line in maps)
     record = route_record.of_process(pid)
     # Mappings come in pieces, and cease when the process ends or executes another program: the link then, too.
     if os.readlink(f"/proc/{pid}/exe") != link or program == "chroot":
         return None
     if record is None:
-        return f"{program}: {BARE}" if libc else None
+        # A program that executes itself again keeps its link: so it has to be bare twice.
+        return f"{program}: {BARE}" if is_bare(pid) and is_bare(pid) else None
     if record.state != "ready":
         return None
     where = f" {record.line}" if record.line else ""
     return f"{program}: {record.route} ({record.reason}{where}), {os.path.basename(record.allocator)}"
+
+
+def is_bare(pid: int) -> bool:
+    """Whether libc is mapped and libmemproxy is not: where libc is, a preload that is there at all is there already."""
+    with open(f"/proc/{pid}/maps") as maps:
+        text = maps.read()
+    return "/libc.so.6" in text and "/libmemproxy.so" not in text
