@@ -87,10 +87,10 @@ def plan(value: Plan) -> None:
     findings(value.findings)
 
 
-def on_trial(seconds: float) -> None:
+def on_trial(seconds: float, stderr: bool = False) -> None:
     """What to type, and until when, while a change is on trial."""
     until = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
-    out = console()
+    out = console(stderr)
     out.print(f"[bold yellow]on trial[/bold yellow]: taken back at {until}, in {seconds:.0f} seconds, unless confirmed")
     out.print("log in once more, and type there: [bold]memproxy-sol confirm[/bold]")
 

@@ -141,7 +141,7 @@ change back.
                 raise
             if outcome.seconds is not None:
                 report.findings(outcome.findings, stderr=bool(self.json))
-                report.on_trial(outcome.seconds)
+                report.on_trial(outcome.seconds, stderr=bool(self.json))
                 return EXIT_OK
             result = verification.verify(root, host=self.host, release=self.release, machine=self.machine)
         result = replace(result, findings=tuple(dict.fromkeys((*outcome.findings, *result.findings))))
