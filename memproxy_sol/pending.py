@@ -175,9 +175,8 @@ def take_back(root: Root, step: TryFile) -> None:
     host, former = root.host_path(step.path), root.host_path(step.former)
     ours = is_live(root, step) or _is_after(root, step)
     if os.path.lexists(former):
-        if os.path.lexists(host) and os.path.samestat(os.lstat(host), os.lstat(former)):
-            os.unlink(former)  # not live yet; rename(2) would leave both names of one file
-        elif ours or not os.path.lexists(host):
+        # Before the trial is live both are names of one file, and `clear` takes this one away.
+        if ours or not os.path.lexists(host):
             os.rename(former, host)
     elif ours and step.before is None:
         os.unlink(host)

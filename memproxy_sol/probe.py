@@ -184,7 +184,6 @@ def _attend(probe: Probe, process: subprocess.Popen[bytes], deadline: float, sec
                 ended = _has_ended(process)
                 _collect(selector, 0.0 if ended else min(_GLANCE, max(0.0, deadline - time.monotonic())))
             ended = ended or _has_ended(process)
-            _kill_group(process)
             _collect(selector, 0.0)
     finally:
         _kill_group(process)

@@ -64,7 +64,12 @@ def test_it_gets_what_is_said_and_nothing_of_ours(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_as_another_user_every_id_is_that_users_and_no_group_is_left() -> None:
-    outcome = run(Probe("sh", ("/bin/sh", "-c", "exec /bin/cat /proc/self/status"), 64, "nobody"))
+    before = os.getgroups()
+    os.setgroups([0, 3])
+    try:
+        outcome = run(Probe("sh", ("/bin/sh", "-c", "exec /bin/cat /proc/self/status"), 64, "nobody"))
+    finally:
+        os.setgroups(before)
     assert outcome.started is None, outcome.err
     seen = dict(line.split(":", 1) for line in outcome.out.decode().splitlines())
     known = pwd.getpwnam("nobody")
