@@ -77,7 +77,8 @@ class Carrying:
             self.findings += attempt.findings
             if seconds is None:
                 attempt.keep()
-                self._look_again()
+                self.progress("have the service look at it")
+                self.findings += look_again(self.services)
             else:
                 attempt.leave()
         finally:
@@ -153,12 +154,11 @@ class Carrying:
     def _expectation(self) -> probe_list.Expectation:
         return probe_list.expectation(self.root, self.custom)
 
-    def _look_again(self) -> None:
-        """Have the service judge what is permanent now; while a change is under way it has nothing to say."""
-        try:
-            state = self.smf.state(FMRI)
-            if state is not None and state.enabled:
-                self.progress("have the service look at it")
-                self.services.look_again()
-        except SmfError as error:
-            self.findings.append(Finding("service-failed", ERROR, FMRI, error.what, error.hint or f"svcs -xv {FMRI}"))
+
+def look_again(services: Services) -> list[Finding]:
+    """Have the service judge what is permanent now; while a change is under way it has nothing to say."""
+    try:
+        services.look_again()
+    except SmfError as error:
+        return [Finding("service-failed", ERROR, FMRI, error.what, error.hint or f"svcs -xv {FMRI}")]
+    return []

@@ -8,9 +8,11 @@ from memproxy_sol import change, report, trial
 from memproxy_sol.cli.application import Command
 from memproxy_sol.errors import EXIT_OK, MemproxyError
 from memproxy_sol.findings import Finding
+from memproxy_sol.live import look_again
 from memproxy_sol.lock import locked
 from memproxy_sol.probe import Prober
 from memproxy_sol.root import Root
+from memproxy_sol.services import Services
 from memproxy_sol.trial import TrialError
 
 
@@ -25,14 +27,19 @@ permanent, 1 it is not (no trial is pending, its time was over, or programs do n
 """
 
     def main(self) -> int:
-        root = Root("/")
+        target = change.Target(Root("/"))
+        root, services = target.root, None if target.smf is None else Services(target.smf)
         with locked(root):
             try:
-                done = trial.confirm(root, lambda bits: _prove(root, bits))
+                done = trial.confirm(root, lambda bits: _prove(root, bits), services)
             except TrialError as error:
                 report.findings(error.findings, stderr=True)
                 raise
-        report.findings(done.findings, stderr=True)
+            finally:
+                report.findings(services.findings if services else (), stderr=True)
+            report.findings(done.findings, stderr=True)
+            if services is not None:
+                report.findings(look_again(services), stderr=True)
         alone = "" if done.guarded else " (its guard was gone, so this process put the files in place)"
         report.say(f"change {done.change.number} ({done.change.what}) is permanent{alone}")
         return EXIT_OK

@@ -432,3 +432,49 @@ def test_proven_by_the_record(host: Live) -> None:
     (host / CONFIG[32]).unlink()
     assert {f.identifier for f in errors_in(trial.prove(host.root, host.prober, BOTH))} == {"trial-failed"}
     assert trial.prove(host.root, host.prober, [64]) == ()
+
+
+# ---- By the commands.
+
+
+def state_of(host: Live) -> list[bytes]:
+    return host.lab.execute(["/usr/bin/svcs", "-H", "-o", "state", "svc:/site/memproxy:default"], {}).out.split()
+
+
+def test_installed_on_trial_and_confirmed(host: Live) -> None:
+    assert host.install("--try", "36000") == 0, host.err + host.out
+    assert "on trial: taken back at" in host.out
+    assert "log in once more, and type there: memproxy-sol confirm" in host.out
+    assert (host / CONFIG[32]).is_symlink()
+    assert host.install("--try", "60") == 1
+    assert "is on trial for another" in host.err
+    assert host.run("confirm") == 0, host.err
+    assert host.run("verify") == 0, host.out
+    assert state_of(host) == [b"online"]
+    host.lab.boot()
+    assert host.lab.brick() is None
+    assert state_of(host) == [b"online"]
+    assert not (host / CONFIG[32]).is_symlink()
+
+
+def test_installed_on_trial_and_rebooted(host: Live) -> None:
+    before = configurations(host)
+    assert host.install("--try", "36000") == 0, host.err + host.out
+    kill_guard(host)
+    host.lab.boot()
+    assert host.lab.brick() is None
+    assert configurations(host) == before, "the service has taken it back"
+    assert host.run("confirm") == 1
+    assert "no trial is pending" in host.err
+
+
+def test_installed_on_trial_and_dead_on_confirmation_the_service_goes_too(host: Live) -> None:
+    before = configurations(host)
+    assert host.install("--try", "36000") == 0, host.err + host.out
+    for library in host.path.glob("usr/local/lib/memproxy/*/64/libmemproxy.so"):
+        library.unlink()
+    assert host.run("confirm") == 1
+    assert "so the change was taken back" in host.err
+    assert configurations(host) == before
+    assert host.lab.brick() is None
+    assert state_of(host) == []
