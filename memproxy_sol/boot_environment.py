@@ -4,7 +4,8 @@ Where beadm can activate an environment for one boot only, a clone that does not
 it is the present environment's again. Where it cannot, `manual` says what to type. That it can is read from what beadm
 says of itself, and each step is believed only once `beadm list` shows it.
 
-Sources: beadm(8) of illumos, beadm(1M) of Solaris 11. Reading is `BootEnvironments`, changing is `clone`.
+Sources: beadm(8) of illumos, beadm(1M) of Solaris 11, lucreate(1M) of Solaris 10.
+Reading is `BootEnvironments`, changing is `clone`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
-from memproxy_sol import files
+from memproxy_sol import files, signals
 from memproxy_sol.commands import Ran, Shell
 from memproxy_sol.errors import BootEnvironmentError, MemproxyError
 from memproxy_sol.record import RUN_DIRECTORY
 from memproxy_sol.root import Root
 
 PROGRAM = "/usr/sbin/beadm"
+LIVE_UPGRADE = "/usr/sbin/lucreate"
+"""What Solaris 10 has instead, if its packages are installed; nothing of it boots an environment just once."""
 MOUNT_POINT = f"{RUN_DIRECTORY}/environment"
 """Where a clone is mounted while it is changed."""
 SECONDS = 300.0
@@ -121,7 +124,8 @@ class BootEnvironments:
         self._expect(one_boot and not now.once, "activate -t", name, "would not be booted just once")
 
     def _run(self, *words: str) -> Ran:
-        ran = self.shell.run((PROGRAM, *words), seconds=SECONDS)
+        with signals.deferred():  # a signal waits for its end: what it has made has to be known to be destroyed
+            ran = self.shell.run((PROGRAM, *words), seconds=SECONDS)
         if ran.status:
             failure = ran.failure()
             raise BootEnvironmentError(failure.what, where=failure.where)
@@ -133,37 +137,55 @@ class BootEnvironments:
             raise BootEnvironmentError(f"ended with status 0, and {name} {otherwise}", where=command)
 
 
-def clone(shell: Shell, root: Root, change: Callable[[Root], None], name: str | None = None) -> str:
+def clone(
+    shell: Shell,
+    root: Root,
+    change: Callable[[Root], None],
+    name: str | None = None,
+    options: Sequence[str] = (),
+) -> str:
     """Make `change` in a clone of the running system, activate it for one boot, and return its name.
 
     `change` gets the clone's tree, which is no live one. Whatever fails, `change` included: the clone is unmounted and
-    destroyed, nothing is activated, and the error is the caller's. BootEnvironmentError where beadm is missing, or does
-    not offer to activate for one boot, before anything is done; its hint says what to type instead.
+    destroyed, nothing is activated, and the error is the caller's; so it is for HUP, INT, QUIT and TERM.
+    BootEnvironmentError where beadm is missing, or does not offer to activate for one boot, before anything is done;
+    its hint says what to type instead, with these `options` of install.
     """
     environments = BootEnvironments(shell)
+    if name is not None and not _NAME.fullmatch(name):
+        raise BootEnvironmentError(f"{name!r} is no name for a boot environment", where="--boot-env")
     if not environments.present:
-        raise BootEnvironmentError("is not on this system", where=PROGRAM, hint="install without --boot-env")
+        hint = "install without --boot-env, for instance on trial: --try 300"
+        if shell.has(LIVE_UPGRADE):
+            hint = _typed(by_live_upgrade(name or "memproxy-1", options))
+        raise BootEnvironmentError("is not on this system", where=PROGRAM, hint=hint)
     chosen = name or environments.free_name()
-    if not _NAME.fullmatch(chosen):
-        raise BootEnvironmentError(f"{chosen!r} is no name for a boot environment", where="--boot-env")
+    by_hand = _typed(manual(chosen, options))
     if environments.find(chosen) is not None:
         raise BootEnvironmentError("is the name of a boot environment already", where=chosen, hint="choose another")
     if not environments.once_is_possible():
         text = "cannot activate an environment for one boot only here"
-        raise BootEnvironmentError(text, where=PROGRAM, hint=_by_hand(chosen))
-    environments.create(chosen)
-    try:
-        with _mounted(environments, root, chosen):
-            change(Root(root.host_path(MOUNT_POINT), live=False))
+        raise BootEnvironmentError(text, where=PROGRAM, hint=by_hand)
+    created = False
+    with signals.caught():
         try:
-            environments.activate_once(chosen)
-        except BootEnvironmentError as error:
-            raise BootEnvironmentError(error.what, where=error.where, hint=_by_hand(chosen)) from error
-    except BaseException as error:
-        left = _destroyed(environments, chosen)
-        if left is not None and isinstance(error, MemproxyError):
-            raise BootEnvironmentError(f"{error}; and {chosen} could not be destroyed: {left}") from error
-        raise
+            with signals.deferred():
+                environments.create(chosen)
+                created = True  # what a create that failed has left may be somebody else's of the same name
+            with _mounted(environments, root, chosen):
+                change(Root(root.host_path(MOUNT_POINT), live=False))
+            try:
+                environments.activate_once(chosen)
+            except BootEnvironmentError as error:
+                raise BootEnvironmentError(error.what, where=error.where, hint=by_hand) from error
+        except BaseException as error:
+            if not created:
+                raise
+            with signals.deferred():
+                left = _destroyed(environments, chosen)
+                if left is not None and isinstance(error, MemproxyError):
+                    raise BootEnvironmentError(f"{error}; and {chosen} could not be destroyed: {left}") from error
+                raise
     return chosen
 
 
@@ -178,9 +200,10 @@ def _mounted(environments: BootEnvironments, root: Root, name: str) -> Iterator[
     try:
         yield
     finally:
-        environments.unmount(name)
-        with contextlib.suppress(OSError):
-            os.rmdir(root.host_path(MOUNT_POINT))
+        with signals.deferred():
+            environments.unmount(name)
+            with contextlib.suppress(OSError):
+                os.rmdir(root.host_path(MOUNT_POINT))
 
 
 def _destroyed(environments: BootEnvironments, name: str) -> str | None:
@@ -197,19 +220,33 @@ def _destroyed(environments: BootEnvironments, name: str) -> str | None:
     return None
 
 
-def _by_hand(name: str) -> str:
-    return "type yourself:\n" + "\n".join(f"    {line}" for line in manual(name))
+def _typed(lines: Sequence[str]) -> str:
+    return "type yourself:\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def manual(name: str) -> tuple[str, ...]:
+def manual(name: str, options: Sequence[str] = ()) -> tuple[str, ...]:
     """What to type where beadm cannot activate for one boot: the way back is the boot menu then."""
     quoted = shlex.quote(name)
     return (
         f"beadm create {quoted}",
         "mkdir -p /a",
         f"beadm mount {quoted} /a",
-        "memproxy-sol install --root /a",
+        shlex.join(("memproxy-sol", "install", "--root", "/a", *options)),
         f"beadm unmount {quoted}",
         f"beadm activate {quoted}",
         "reboot",
+    )
+
+
+def by_live_upgrade(name: str, options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The same on Solaris 10; luactivate prints the way back. Environments are switched by init(1M) alone there."""
+    quoted = shlex.quote(name)
+    return (
+        f"lucreate -n {quoted}",
+        "mkdir -p /a",
+        f"lumount {quoted} /a",
+        shlex.join(("memproxy-sol", "install", "--root", "/a", *options)),
+        f"luumount {quoted}",
+        f"luactivate {quoted}",
+        "init 6",
     )

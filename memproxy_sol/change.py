@@ -41,6 +41,8 @@ class Target:
     host: str | None = None
     release: str | None = None
     machine: str | None = None
+    native: bool = False
+    """Whether an image is a clone of the running system, so that its libraries are built as for that."""
 
     @property
     def shell(self) -> Shell | None:
@@ -117,7 +119,8 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     abis = solaris.abis_of(facts, wanted.bits)
     _refuse(preflight.check_host(facts, wanted, abis))
     chosen = _allocators(facts, wishes)
-    proxies = _proxies(facts, abis, wishes.libraries, progress)
+    native = target.native or target.root.is_live
+    proxies = _proxies(facts, abis, wishes.libraries, native, progress)
     read_proxies = preflight.read_libraries(proxies)
     read_allocators = preflight.read_libraries(chosen)
     findings = preflight.check_libraries(facts, abis, read_proxies, read_allocators)
@@ -256,12 +259,12 @@ def _named_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
 
 
 def _proxies(
-    facts: SolarisFacts, abis: tuple[Abi, ...], libraries: str | None, progress: Progress
+    facts: SolarisFacts, abis: tuple[Abi, ...], libraries: str | None, native: bool, progress: Progress
 ) -> Mapping[int, str]:
     bits = [abi.bits for abi in abis]
     if libraries is not None:
         return {b: os.path.join(libraries, generation.member_name(b, generation.LIBRARY)) for b in bits}
-    if facts.root.is_live:
+    if native:
         own = build.cached("native", bits, progress)
         return {b: os.fspath(path) for b, path in own.items()}
     if facts.machine.name != "x86":

@@ -95,6 +95,15 @@ def on_trial(seconds: float, stderr: bool = False) -> None:
     out.print("log in once more, and type there: [bold]memproxy-sol confirm[/bold]")
 
 
+def booted_once(name: str, stderr: bool = False) -> None:
+    """What to type when a clone of the running boot environment has the change, and is booted next time."""
+    out, shown = console(stderr), escape(name)
+    out.print(f"[bold green]ready[/bold green]: the next boot, and that alone, is of the boot environment {shown}")
+    out.print("boot it:  [bold]init 6[/bold]; where it does not come up, a reset brings back what runs now")
+    out.print(f"keep it:  [bold]beadm activate {shown}[/bold], when it runs; otherwise reboot once more")
+    out.print(f"drop it:  [bold]beadm destroy {shown}[/bold], when it does not run")
+
+
 def verification(report: Report, every_process: bool = False) -> None:
     """The findings of verify, the processes of a live host, and one line that sums up."""
     out = console()

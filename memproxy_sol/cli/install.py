@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import change, report
+from memproxy_sol import boot_environment, change, report
 from memproxy_sol import verify as verification
-from memproxy_sol.change import Refusal, Wishes
+from memproxy_sol.change import Refusal, Target, Wishes
 from memproxy_sol.cli.target import TargetCommand
-from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, PolicyError, UsageError
+from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, BootEnvironmentError, PolicyError, UsageError
 from memproxy_sol.journal import unfinished
 from memproxy_sol.lock import locked
 from memproxy_sol.plan import Plan
@@ -70,10 +71,10 @@ class InstallSwitches(TargetCommand):
             raise UsageError("--without-allocator and --allocator contradict each other", hint="leave one out")
         return Wishes(policy, tuple(self.allocators), bool(self.without_allocator), self.libraries)
 
-    def planned(self, root: Root, wishes: Wishes) -> Plan:
+    def planned(self, target: Target, wishes: Wishes) -> Plan:
         """The plan; what preflight has against it is printed before Refusal is raised."""
         try:
-            return change.plan_install(self.target(root), wishes, report.progress)
+            return change.plan_install(target, wishes, report.progress)
         except Refusal as refusal:
             if self.json:
                 report.print_json({"what": "install", "findings": [f.to_json() for f in refusal.findings]})
@@ -81,22 +82,28 @@ class InstallSwitches(TargetCommand):
                 report.findings(refusal.findings, stderr=True)
             raise
 
-    def shown(self, root: Root) -> int:
+    def shown(self, target: Target) -> int:
         """Print the plan and change nothing; 3 if it has steps."""
+        root = target.root
         cut_short = unfinished(root)
         if cut_short is not None:
             report.progress(f"change {cut_short.number} ({cut_short.what}) was cut short; install takes it back first")
-        plan = self.planned(root, self.wishes(root))
+        plan = self.planned(target, self.wishes(root))
+        self.print_plan(plan)
+        return EXIT_DIFFERENCES if plan.steps else EXIT_OK
+
+    def print_plan(self, plan: Plan) -> None:
+        """The plan on standard output, as it was asked for."""
         if self.json:
             report.print_json(plan.to_json())
         else:
             report.plan(plan)
-        return EXIT_DIFFERENCES if plan.steps else EXIT_OK
 
 
 class Install(InstallSwitches):
     """Puts libmemproxy and an allocator into a host and makes the runtime linker preload them into every process."""
 
+    USAGE = "    {progname} [SWITCHES]\n    {progname} [SWITCHES] --boot-env [NAME]\n"
     DESCRIPTION = "Puts libmemproxy and an allocator in front of every process of a host"
     DESCRIPTION_MORE = """
 Builds what is missing, checks everything that could keep a process from starting, places a generation, writes the
@@ -106,6 +113,9 @@ programs of each ABI are started with them before they are in force and again af
 change back.
 
     memproxy-sol install --try 300 --allocator /opt/lib/a.so --allocator /opt/lib/64/a.so
+
+    memproxy-sol install --boot-env --allocator /opt/lib/a.so --allocator /opt/lib/64/a.so
+
     memproxy-sol install --root /mnt/be --allocator a.so --allocator 64/a.so
 """
 
@@ -117,33 +127,49 @@ change back.
         help="Take the change back by itself unless memproxy-sol confirm is typed within so many seconds",
     )
 
-    def main(self) -> int:
+    boot_env = cli.Flag(
+        ["--boot-env"],
+        help="Make the change in a clone of the running boot environment (called NAME), and boot that just once",
+    )
+
+    def main(self, name: str = "") -> int:
         root = self.opened()
+        if name and not self.boot_env:
+            raise UsageError(f"unexpected argument {name!r}", hint=f"see {self.PROGNAME} --help")
+        if self.boot_env and (self.try_ is not None or not root.is_live):
+            raise UsageError(f"--boot-env and {'--root' if self.try_ is None else '--try'} contradict each other")
         if self.try_ is not None and not root.is_live:
             raise UsageError("--try is for the running system", hint="nothing of an image can be tried here")
+        # What the clone will be like: the same tree, not running.
+        unmade = self.clone_of(Root(root.path, live=False))
         if self.dry_run:
-            return self.shown(root)
+            return self.shown(unmade if self.boot_env else self.target(root))
         with locked(root):
             target = self.target(root)
             mended = change.mend_unfinished(target)
             if mended is not None:
                 report.say(mended)
             wishes = self.wishes(root)
-            plan = self.planned(root, wishes)
-            if self.json:
-                report.print_json(plan.to_json())
-            else:
-                report.plan(plan)
-            try:
-                outcome = change.carry_out(target, plan, wishes.policy, self.try_, report.progress)
-            except TrialError as error:
-                report.findings(error.findings, stderr=True)
-                raise
-            if outcome.seconds is not None:
-                report.findings(outcome.findings, stderr=bool(self.json))
-                report.on_trial(outcome.seconds, stderr=bool(self.json))
-                return EXIT_OK
-            result = verification.verify(root, host=self.host, release=self.release, machine=self.machine)
+            plan = self.planned(target, wishes)
+            if self.boot_env:
+                plan = self.planned(unmade, wishes)
+                if plan.steps:
+                    return self.in_clone(target, wishes, name or None)
+            self.print_plan(plan)
+            return EXIT_OK if self.boot_env else self.carried_out(target, plan, wishes)
+
+    def carried_out(self, target: Target, plan: Plan, wishes: Wishes) -> int:
+        """Carry out a plan that was printed, and verify what has come of it."""
+        try:
+            outcome = change.carry_out(target, plan, wishes.policy, self.try_, report.progress)
+        except TrialError as error:
+            report.findings(error.findings, stderr=True)
+            raise
+        if outcome.seconds is not None:
+            report.findings(outcome.findings, stderr=bool(self.json))
+            report.on_trial(outcome.seconds, stderr=bool(self.json))
+            return EXIT_OK
+        result = verification.verify(target.root, host=self.host, release=self.release, machine=self.machine)
         result = replace(result, findings=tuple(dict.fromkeys((*outcome.findings, *result.findings))))
         if not self.json:
             shown = {f.identifier for f in plan.findings}
@@ -151,3 +177,34 @@ change back.
                 replace(result, findings=tuple(f for f in result.findings if f.identifier not in shown))
             )
         return EXIT_DIFFERENCES if result.errors else EXIT_OK
+
+    def in_clone(self, target: Target, wishes: Wishes, name: str | None) -> int:
+        """Make the change in a clone of the running system, which preflight has nothing against, and boot it once."""
+
+        def bring(root: Root) -> None:
+            clone = self.clone_of(root)
+            with locked(root):
+                plan = self.planned(clone, wishes)
+                self.print_plan(plan)
+                if self.carried_out(clone, plan, wishes) != EXIT_OK:
+                    text = "is not as it was to be, so it is not booted"
+                    raise BootEnvironmentError(text, where="the clone", hint="mend what verify shows and try again")
+
+        assert target.shell is not None
+        report.progress("clone the running boot environment")
+        chosen = boot_environment.clone(target.shell, target.root, bring, name, self.repeated())
+        report.booted_once(chosen, stderr=bool(self.json))
+        return EXIT_OK
+
+    def clone_of(self, root: Root) -> Target:
+        """A tree that is no running system, and the same machine's."""
+        return replace(self.target(root), native=True)
+
+    def repeated(self) -> list[str]:
+        """The switches to say again where the change has to be made by hand."""
+        words: list[str] = []
+        for switch in ("bits", "libraries", "policy_file", "prefix", "host", "release", "machine"):
+            value = getattr(self, switch)
+            words += [] if value is None else [f"--{switch.partition('_')[0]}", value]
+        words += ["--without-allocator"] if self.without_allocator else []
+        return words + [word for path in self.allocators for word in ("--allocator", os.path.abspath(path))]

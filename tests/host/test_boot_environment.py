@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from memproxy_sol import boot_environment
+from memproxy_sol import boot_environment, journal
 from memproxy_sol.boot_environment import MOUNT_POINT, PROGRAM, BootEnvironments
 from memproxy_sol.cli import main
 from memproxy_sol.errors import BootEnvironmentError
@@ -16,9 +20,12 @@ from tests.host.laboratory import Bricked, Laboratory, Result
 from tests.host.laboratory.beadm import beadm
 from tests.host.laboratory.system import Fault
 from tests.host.live import Live
-from tests.images import CONFIG
+from tests.images import CONFIG, Image
 
 FIRST = "openindiana"
+SMFS_OWN = {"etc/svc/repository.db"}
+"""What the laboratory's SMF writes whoever asks."""
+SERVICE = "svc:/site/memproxy:default"
 
 
 def install(live: Live, name: str | None = None) -> str:
@@ -63,6 +70,130 @@ def test_a_clone_that_does_not_come_up_costs_one_reset(live: Live) -> None:
     live.lab.boot()
     assert live.lab.brick() is None
     assert not (live / CONFIG[64]).exists()
+
+
+def test_install_boot_env_from_end_to_end(live: Live) -> None:
+    before = {name: found for name, found in live.snapshot().items() if name not in SMFS_OWN}
+    assert live.install("--boot-env") == 0, live.err
+    assert "the next boot, and that alone, is of the boot environment memproxy-1" in live.out
+    assert "beadm activate memproxy-1" in live.out
+    del before["var/run"]
+    after = live.snapshot()
+    assert {name: after[name] for name in before} == before
+    assert {name for name in set(after) - set(before) - SMFS_OWN if not name.startswith("var/run")} == set()
+    live.lab.boot()
+    assert live.lab.brick() is None
+    assert live.run("verify") == 0, live.out
+    assert "32-bit and 64-bit processes" in live.out
+    states = live.lab.execute(["/usr/bin/svcs", "-H", "-o", "state", SERVICE], {})
+    assert states.out.split() == [b"online"]
+    live.lab.boot()
+    assert live.lab.brick() is None
+    assert live.run("verify") == 3
+    assert "not-installed" in live.out
+    assert left(live) == {FIRST: "NR", "memproxy-1": ""}
+
+
+def test_a_clone_that_runs_is_kept_and_a_second_install_there_changes_nothing(live: Live) -> None:
+    assert live.install("--boot-env", "mine") == 0, live.err
+    live.lab.boot()
+    assert live.lab.execute([PROGRAM, "activate", "mine"]).status == 0
+    live.lab.boot()
+    assert left(live) == {FIRST: "", "mine": "NR"}
+    assert live.run("verify") == 0, live.out
+    live.lab.execute([PROGRAM, "destroy", "-F", FIRST])
+    assert live.install("--boot-env") == 0, live.err
+    assert "nothing to do" in live.out
+    assert left(live) == {"mine": "NR"}
+    assert live.uninstall() == 0, live.err
+    assert not (live / CONFIG[32]).exists()
+
+
+def test_an_upgrade_is_tried_in_a_clone_and_the_former_state_comes_back(live: Live) -> None:
+    assert live.install() == 0, live.err
+    former = (live / CONFIG[64]).read_bytes()
+    assert live.install("--boot-env", "--without-allocator", allocator="") == 0, live.err
+    assert (live / CONFIG[64]).read_bytes() == former
+    live.lab.boot()
+    assert live.lab.brick() is None
+    assert b"liballoc" in former
+    assert b"liballoc" not in (live / CONFIG[64]).read_bytes()
+    assert live.run("verify") == 0, live.out
+    live.lab.boot()
+    assert (live / CONFIG[64]).read_bytes() == former
+    assert live.run("verify") == 0, live.out
+
+
+def test_a_dry_run_makes_no_clone(live: Live) -> None:
+    assert live.install("--boot-env", "--dry-run") == 3, live.err
+    assert "profile" in live.out  # as an image has it, not the running system
+    assert left(live) == {FIRST: "NR"}
+
+
+def test_what_preflight_refuses_makes_no_clone(live: Live) -> None:
+    (live / CONFIG[64]).write_bytes(b"garbage")
+    assert live.install("--boot-env") == 1
+    assert "nothing has been changed" in live.err
+    assert not (live.lab.environments.top / "memproxy-1").exists()
+    assert left(live) == {FIRST: "NR"}
+
+
+def test_a_clone_that_verify_finds_wrong_is_not_booted(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = journal.apply
+
+    def damaging(root: Root, *arguments: Any, **options: Any) -> None:
+        original(root, *arguments, **options)
+        for found in Path(root.host_path("/usr/local/lib/memproxy")).glob("*/64/libmemproxy.so"):
+            found.write_bytes(b"damaged")
+
+    monkeypatch.setattr(journal, "apply", damaging)
+    assert live.install("--boot-env") == 1
+    assert "library-not-elf" in live.out
+    assert "the clone: is not as it was to be, so it is not booted" in live.err
+    assert left(live) == {FIRST: "NR"}
+
+
+@pytest.mark.parametrize("verb", ["create", "mount", "activate"])
+def test_a_signal_leaves_no_clone(verb: str, live: Live) -> None:
+    def instead(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
+        if argv[1] == verb and len(argv) > 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return beadm(lab, argv, env, uid, stdin)
+
+    live.lab.faults[PROGRAM] = Fault(instead=instead)
+    assert live.install("--boot-env") == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM" in live.err
+    assert left(live) == {FIRST: "NR"}
+    assert not (live / CONFIG[64]).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--boot-env", "--try", "9"), "--boot-env and --try contradict each other"),
+        (("--boot-env",), "--boot-env and --root contradict each other"),
+        (("memproxy-1",), "unexpected argument 'memproxy-1'"),
+    ],
+)
+def test_switches_that_contradict_each_other(words: tuple[str, ...], told: str, image: Image) -> None:
+    assert image.run("install", *words) == 2
+    assert told in image.err
+
+
+def test_the_way_by_hand_has_the_switches_that_were_typed(live: Live) -> None:
+    live.lab.faults[PROGRAM] = Fault(err=WITHOUT, when=lambda argv: list(argv[1:]) == ["activate"])
+    assert live.install("--boot-env", "--bits", "64", allocator="") == 1
+    assert f"    memproxy-sol install --root /a --bits 64 --libraries {live.objects}\n" in live.err
+    assert "    beadm activate memproxy-1\n" in live.err
+
+
+def test_solaris_10_is_told_of_live_upgrade(live: Live) -> None:
+    live.lab.faults[PROGRAM] = Fault(missing=True)
+    live.write("usr/sbin/lucreate", b"", 0o755)
+    assert live.install("--boot-env", allocator="") == 1
+    assert "is not on this system; type yourself:\n    lucreate -n memproxy-1\n" in live.err
+    assert f"    memproxy-sol install --root /a --libraries {live.objects}\n" in live.err
+    assert live.err.endswith("    luactivate memproxy-1\n    init 6\n")
 
 
 def test_a_second_clone_gets_another_name(live: Live) -> None:
