@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from memproxy_sol import build, generation, guard, journal, policy, preflight, record, removal
+from memproxy_sol import build, changes, generation, guard, journal, policy, preflight, record, removal, rollback
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
 from memproxy_sol.commands import Shell
@@ -143,14 +143,36 @@ def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) ->
     return removal.uninstall(facts, abis, purge, target.service(tolerant=True))
 
 
-def mend_unfinished(target: Target) -> str | None:
+def plan_rollback(target: Target, number: int | None, service: State | None = None) -> Plan:
+    """The plan that returns to the state before change `number`, or before the last one.
+
+    It never refuses because the present state is bad; UsageError for a change that there is not, RefusedError where
+    nothing was ever changed. `service` is what a running system's SMF says of our instance.
+    """
+    history = changes.history(target.root)
+    wanted = rollback.last_change(history) if number is None else number
+    if wanted is None:
+        hint = "memproxy-sol uninstall takes our part out of whatever is there"
+        raise RefusedError("no change is known that could be taken back", where=target.root.path, hint=hint)
+    # Where a change was made there was a host, whatever is left of it.
+    known = target if target.host is not None else replace(target, host="solaris")
+    return rollback.plan(known.facts(tolerant=True), history, wanted, service)
+
+
+def mend_unfinished(target: Target, tolerant: bool = False) -> str | None:
     """Take back (or finish) a change that was cut short; returns what was done, None if there was none.
 
-    RefusedError for a change on trial, whose time is not over.
+    RefusedError for a change on trial, whose time is not over; HostError for a journal that is damaged, of which
+    `tolerant` only tells: uninstall and rollback must not refuse because the present state is bad.
     """
     root = target.root
     journal.sweep(root)
-    change = journal.unfinished(root)
+    try:
+        change = journal.unfinished(root)
+    except HostError as error:
+        if not tolerant or isinstance(error.__cause__, PermissionError):
+            raise
+        return f"{error.where}: {error.what}; what that change did is not taken back by it"
     if change is None:
         return None
     guard.refuse_pending(root, change)

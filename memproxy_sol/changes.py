@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from memproxy_sol import access, files, pending
+from memproxy_sol import access, files, lock, pending
 from memproxy_sol import steps as step_values
 from memproxy_sol.errors import HostError
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
@@ -125,6 +125,27 @@ def unfinished(root: Root) -> Change | None:
     aside = any(isinstance(step, RemoveGeneration) and root.lstat(step.aside) is not None for step in last.steps)
     leaves = last.leave_nothing or aside or pending.has_litter(root, tried(last))
     return last if last.state != COMPLETE or leaves else None
+
+
+def notice(root: Root) -> str | None:
+    """What a command that changes nothing has to say of a change that is not finished; None if there is none.
+
+    Silent for who may not read the journals.
+    """
+    try:
+        change = unfinished(root)
+        number = lock.holder(root) if change is not None else None
+    except HostError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return None
+        return f"{error.where or CHANGES}: {error.what}; {error.hint}" if error.hint else str(error)
+    if change is None or change.state == TRIAL:
+        return None  # a trial has words of its own
+    if number is not None:
+        who = f" (process {number})" if number else ""
+        return f"change {change.number} ({change.what}) is under way{who}; what is told may be of before it or after it"
+    text = f"change {change.number} ({change.what}), begun {change.started}, was cut short"
+    return f"{text}; the next install, uninstall or rollback takes it back"
 
 
 def tried(change: Change) -> list[TryFile]:
@@ -268,8 +289,3 @@ def _value(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def last_complete(entries: Sequence[Entry]) -> int | None:
-    """The number of the last change that is complete."""
-    return next((entry.number for entry in reversed(entries) if entry.state == COMPLETE), None)

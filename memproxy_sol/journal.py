@@ -376,7 +376,12 @@ def _put_back(root: Root, step: ReplaceFile) -> None:
 
 def _is_legible(root: Root, path: str) -> bool:
     """Whether `path` is of the kind and size that we write, or nothing: an undo must not stop at garbage."""
-    status = root.stat(path)
+    try:
+        status = root.stat(path)
+    except HostError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return False  # a loop of links
     return status is None or (stat.S_ISREG(status.st_mode) and status.st_size <= MAX_READ)
 
 
@@ -392,10 +397,7 @@ def _is_named(root: Root, directory: str) -> bool:
     """Whether a configuration file of the tree names a generation, or may do so."""
     for path in (abi.config_path for abi in ABIS.values()):
         if not _is_legible(root, path):
-            status = root.stat(path)
-            if status is not None and stat.S_ISREG(status.st_mode):
-                return True
-            continue
+            return True
         state = root.read(path)
         if state is not None and os.fsencode(directory) in state.data:
             return True

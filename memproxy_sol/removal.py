@@ -113,11 +113,11 @@ def _restore(
     if file.config is None:
         return _set_aside(facts, abi, file, known)
     stripped = entries.strip(file.config, abi, known.library_path if known else ())
-    stripped = _with_adopted(stripped, abi, known)
+    stripped = with_adopted(stripped, abi, known)
     if stripped == file.config:
         return nothing, [], []
     original = known.original if known else None
-    if _is_empty(stripped) and original is None:
+    if is_empty(stripped) and original is None:
         return ConfigChange(abi, file.config, None), [ReplaceFile(path, file.state, None, purpose)], []
     former = _decoded(facts, original, file)
     if original is not None and former == stripped:
@@ -154,7 +154,7 @@ def _decoded(facts: SolarisFacts, state: FileState | None, file: ConfigFile) -> 
         return None
 
 
-def _with_adopted(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConfig:
+def with_adopted(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConfig:
     """Others' preload items that ours stood in for are put back in front."""
     if known is None or not known.adopted:
         return config
@@ -168,7 +168,8 @@ def _with_adopted(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConf
     return replace(config, environment=(*variables, Variable.define(abi.preload_variable, value, permanent)))
 
 
-def _is_empty(config: LdConfig) -> bool:
+def is_empty(config: LdConfig) -> bool:
+    """Whether the configuration says nothing at all, so that its file can go."""
     bare = new(config.layout, config.identified)
     return replace(config, version=bare.version, flags=bare.flags) == bare
 

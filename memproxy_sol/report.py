@@ -167,7 +167,7 @@ def status(value: Status) -> None:
     if value.changing is not None:
         say("being changed", f"by process {value.changing}" if value.changing else "by another process", "yellow")
     if value.unfinished:
-        say("cut short", f"{value.unfinished}; the next install or uninstall takes it back", "bold red")
+        say("cut short", f"{value.unfinished}; the next install, uninstall or rollback takes it back", "bold red")
     if value.trial:
         say("on trial", _trial(value.trial), "yellow")
     if value.service:

@@ -17,12 +17,14 @@ from typing import Any
 
 from memproxy_sol import (
     access,
+    changes,
     elf_header,
     entry,
     exclusion_problems,
     exclusions,
     generation,
-    journal,
+    lock,
+    pending,
     preloads,
     smf_manifest,
 )
@@ -117,17 +119,27 @@ def _unreadable_parts(root: Root) -> list[Finding]:
             found.append(_unreadable(root, path, noun, error))
     change = None
     try:
-        change = journal.unfinished(root)
+        change = changes.unfinished(root)
     except HostError as error:
         # Only root may read the journals; for others the layers are judged all the same.
         if not isinstance(error.__cause__, PermissionError):
-            where = error.where or journal.CHANGES
+            where = error.where or changes.CHANGES
             found.append(Finding("journal-damaged", ERROR, where, error.what, error.hint or access.aside(root, where)))
     if change is not None:
-        text = f"change {change.number} ({change.what}), begun {change.started}, was cut short"
-        hint = "the next install or uninstall takes it back"
-        found.append(Finding("change-unfinished", ERROR, journal.CHANGES, text, hint))
+        found.append(_unfinished(root, change))
     return found
+
+
+def _unfinished(root: Root, change: changes.Change) -> Finding:
+    text = f"change {change.number} ({change.what}), begun {change.started},"
+    number = lock.holder(root)
+    if number is not None:
+        who = f" by process {number}" if number else ""
+        return Finding("change-under-way", NOTE, change.path, f"{text} is being made or taken back{who}")
+    if change.state == changes.TRIAL and pending.is_guarded(root):
+        return Finding("change-on-trial", NOTE, change.path, f"{text} is on trial", "memproxy-sol confirm keeps it")
+    hint = "the next install, uninstall or rollback takes it back"
+    return Finding("change-unfinished", ERROR, changes.CHANGES, f"{text} was cut short", hint)
 
 
 def _unreadable(root: Root, path: str, noun: str, error: HostError) -> Finding:

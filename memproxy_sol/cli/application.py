@@ -61,6 +61,8 @@ for _name in (
     "verify",
     "status",
     "uninstall",
+    "rollback",
+    "history",
     "confirm",
     "rescue",
     "exclude",

@@ -12,6 +12,7 @@ from plumbum import cli
 
 from memproxy_sol import exclusion_edit, exclusion_problems, exclusions, files, lock, report
 from memproxy_sol.cli.application import Command
+from memproxy_sol.cli.notice import told
 from memproxy_sol.errors import EXIT_OK, EXIT_USAGE, ExclusionError, MemproxyError, UsageError, printable
 from memproxy_sol.executable import USUAL_DIRECTORIES, Executable, locate, reported
 from memproxy_sol.root import FileState, Root
@@ -37,8 +38,8 @@ class ListCommand(Command):
     json: Any = cli.Flag(["--json"], help="Print the answer as JSON")
 
     def opened(self) -> Root:
-        """The tree that --root names."""
-        return Root(self.root_path)
+        """The tree that --root names; says so if a change of it is not finished."""
+        return told(Root(self.root_path))
 
     def list_path(self, root: Root) -> str:
         """The list as a path of the tree."""

@@ -13,7 +13,6 @@ from memproxy_sol import verify as verification
 from memproxy_sol.change import Refusal, Target, Wishes
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, BootEnvironmentError, PolicyError, UsageError
-from memproxy_sol.journal import unfinished
 from memproxy_sol.lock import locked
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import check
@@ -84,11 +83,7 @@ class InstallSwitches(TargetCommand):
 
     def shown(self, target: Target) -> int:
         """Print the plan and change nothing; 3 if it has steps."""
-        root = target.root
-        cut_short = unfinished(root)
-        if cut_short is not None:
-            report.progress(f"change {cut_short.number} ({cut_short.what}) was cut short; install takes it back first")
-        plan = self.planned(target, self.wishes(root))
+        plan = self.planned(target, self.wishes(target.root))
         self.print_plan(plan)
         return EXIT_DIFFERENCES if plan.steps else EXIT_OK
 
@@ -133,7 +128,7 @@ change back.
     )
 
     def main(self, name: str = "") -> int:
-        root = self.opened()
+        root = self.looked_at() if self.dry_run else self.opened()
         if name and not self.boot_env:
             raise UsageError(f"unexpected argument {name!r}", hint=f"see {self.PROGNAME} --help")
         if self.boot_env and (self.try_ is not None or not root.is_live):

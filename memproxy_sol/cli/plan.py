@@ -14,4 +14,4 @@ Takes the switches of install. Exit status: 0 there is nothing to do, 3 the plan
 """
 
     def main(self) -> int:
-        return self.shown(self.target(self.opened()))
+        return self.shown(self.target(self.looked_at()))

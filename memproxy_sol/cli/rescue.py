@@ -18,7 +18,7 @@ machine. It works whatever is damaged.
 """
 
     def main(self) -> int:
-        root = self.opened()
+        root = self.looked_at()
         shell = Shell() if root.is_live else None
         report.page(rescue.text(rescue.gather(root, shell, self.release, self.machine)))
         return EXIT_OK

@@ -10,6 +10,7 @@ from plumbum import cli
 from memproxy_sol.abi import MACHINES
 from memproxy_sol.change import Target
 from memproxy_sol.cli.application import Command
+from memproxy_sol.cli.notice import told
 from memproxy_sol.errors import UsageError
 from memproxy_sol.hosts.solaris import RELEASES
 from memproxy_sol.root import Root
@@ -55,6 +56,10 @@ class TargetCommand(Command):
     def target(self, root: Root) -> Target:
         """The host of that tree, and what the switches say of it."""
         return Target(root, self.host, self.release, self.machine)
+
+    def looked_at(self) -> Root:
+        """The tree, for a command that changes nothing of the host: it says if a change is not finished."""
+        return told(self.opened())
 
     def parsed_bits(self, value: str | None) -> tuple[int, ...] | None:
         """The ABIs of a --bits switch, None if it was not given."""

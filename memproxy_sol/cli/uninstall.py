@@ -28,7 +28,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
     json: Any = cli.Flag(["--json"], help="Print the plan as JSON")
 
     def main(self) -> int:
-        root = self.opened()
+        root = self.looked_at() if self.dry_run else self.opened()
         bits = self.parsed_bits(self.bits)
         target = self.target(root)
         if self.dry_run:
@@ -36,7 +36,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
         with locked(root):
-            mended = change.mend_unfinished(target)
+            mended = change.mend_unfinished(target, tolerant=True)
             if mended is not None:
                 report.say(mended)
             plan = change.plan_uninstall(target, bits, self.purge)

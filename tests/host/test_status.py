@@ -99,7 +99,9 @@ def test_cut_short(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
         broken.setattr(journal, "_undo", dies)
         image.install()
     shown = lines(image)
-    assert re.fullmatch(r"1 \(install\), \S+; the next install or uninstall takes it back", shown["cut short"])
+    assert re.fullmatch(
+        r"1 \(install\), \S+; the next install, uninstall or rollback takes it back", shown["cut short"]
+    )
     assert status(image)["unfinished"].startswith("1 (install), ")
 
 
