@@ -44,11 +44,11 @@ class Candidate:
 def candidates(shell: Shell, plan: Plan) -> dict[int, Candidate]:
     """Write a candidate for each configuration that the plan replaces; by bits.
 
-    crle writes; where the host has none, or where it has no options for the value, our encoder does, and a finding
-    says so. What crle cleans out of a list of directories depends on which of them exist, so the plan's generation
-    should be in its place already. Raises CrleError if crle fails or writes something else than it was told, and
-    CommandError if it cannot be run: nothing of the live files was touched then. HostError if there is no directory
-    to write in.
+    crle writes, unless the plan's own bytes are wanted; where the host has none, or where it has no options for the
+    value, our encoder does, and a finding says so. What crle cleans out of a list of directories depends on which
+    of them exist, so the plan's generation should be in its place already. Raises CrleError if crle fails or writes
+    something else than it was told, and CommandError if it cannot be run: nothing of the live files was touched
+    then. HostError if there is no directory to write in.
     """
     root = plan.facts.root
     crle = Crle(shell, root, plan.facts.release)
@@ -62,8 +62,8 @@ def candidates(shell: Shell, plan: Plan) -> dict[int, Candidate]:
         if after is None or change.after is None:
             files.remove(root, path)  # of another plan
             continue
-        refusal = None if crle.present else crle_missing()
-        if refusal is None:
+        refusal = None if crle.present or plan.exact else crle_missing()
+        if refusal is None and not plan.exact:
             try:
                 data = crle.write(change.abi, change.after, path)
                 made[change.abi.bits] = Candidate(change.abi, path, data, "crle")
@@ -72,7 +72,9 @@ def candidates(shell: Shell, plan: Plan) -> dict[int, Candidate]:
                 text = f"{error.what}, so memproxy-sol writes it itself"
                 refusal = Finding("crle-not-used", NOTE, change.abi.config_path, text)
         files.put(root, path, FileState(after.data, MODE, os.geteuid(), os.getegid()))
-        made[change.abi.bits] = Candidate(change.abi, path, after.data, "memproxy-sol", (refusal,))
+        made[change.abi.bits] = Candidate(
+            change.abi, path, after.data, "memproxy-sol", () if refusal is None else (refusal,)
+        )
     return made
 
 

@@ -143,11 +143,11 @@ def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) ->
     return removal.uninstall(facts, abis, purge, target.service(tolerant=True))
 
 
-def plan_rollback(target: Target, number: int | None, service: State | None = None) -> Plan:
+def plan_rollback(target: Target, number: int | None) -> Plan:
     """The plan that returns to the state before change `number`, or before the last one.
 
     It never refuses because the present state is bad; UsageError for a change that there is not, RefusedError where
-    nothing was ever changed. `service` is what a running system's SMF says of our instance.
+    nothing was ever changed.
     """
     history = changes.history(target.root)
     wanted = rollback.last_change(history) if number is None else number
@@ -156,7 +156,7 @@ def plan_rollback(target: Target, number: int | None, service: State | None = No
         raise RefusedError("no change is known that could be taken back", where=target.root.path, hint=hint)
     # Where a change was made there was a host, whatever is left of it.
     known = target if target.host is not None else replace(target, host="solaris")
-    return rollback.plan(known.facts(tolerant=True), history, wanted, service)
+    return rollback.plan(known.facts(tolerant=True), history, wanted, target.service(tolerant=True))
 
 
 def mend_unfinished(target: Target, tolerant: bool = False) -> str | None:
@@ -212,7 +212,7 @@ def carry_out(
             progress=progress,
         )
         left = None
-        if plan.what == "uninstall":
+        if plan.what == "uninstall" or not carrying.served:
             carrying.remove(started)
         else:
             left = carrying.install(started, seconds)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from memproxy_sol import candidate, journal, probe_list, steps, trial
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.commands import Shell
+from memproxy_sol.entry import generations_named
 from memproxy_sol.errors import SmfError
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.pending import Keeper
@@ -114,6 +115,18 @@ class Carrying:
                 found.append(Finding("program-fails", WARNING, str(probe), text, "memproxy-sol rescue"))
         return found
 
+    @property
+    def served(self) -> tuple[Abi, ...]:
+        """The ABIs whose programs are to be served by what the plan puts into force."""
+        replaced = {step.path for step in self.plan.steps if isinstance(step, ReplaceFile)}
+        return tuple(
+            change.abi
+            for change in self.plan.changes
+            if change.after is not None
+            and generations_named(change.after)
+            and (change.abi.config_path in replaced or not self.plan.exact)
+        )
+
     def _abis(self) -> tuple[Abi, ...]:
         changed = {change.abi.bits for change in self.plan.changes}
         return tuple(ABIS[bits] for bits in sorted(changed))
@@ -123,7 +136,7 @@ class Carrying:
         made = candidate.candidates(self.shell, self.plan)
         self.findings += [finding for one in made.values() for finding in one.findings]
         wanted = candidate.with_candidates(self.plan, made)
-        self._made = {bits: one.path for bits, one in made.items()}
+        self._made = {abi.bits: made[abi.bits].path for abi in self.served if abi.bits in made}
         after = {step.path: step.after for step in wanted.steps if isinstance(step, ReplaceFile)}
         left: list[Step] = []
         for step in rest:
@@ -138,7 +151,7 @@ class Carrying:
 
     def _before(self) -> trial.Tried:
         """The probes of the candidates."""
-        chosen = probe_list.default_probes(self.root, self._abis(), self.commands, self.secure)
+        chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure)
         missing = trial.check_coverage(chosen.probes, sorted(self._made))
         if missing:
             return trial.Tried((*chosen.findings, *missing), ())

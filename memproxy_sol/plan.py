@@ -65,6 +65,8 @@ class Plan:
     cleanup: tuple[str, ...] = ()
     custom: tuple[int, ...] = ()
     """The ABIs, by bits, that get a custom allocator."""
+    exact: bool = False
+    """Whether configurations go into force byte for byte as they are here, rather than as crle writes them."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan --json` prints it."""

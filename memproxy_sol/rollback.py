@@ -133,8 +133,10 @@ class _Rollback:
         for path in sorted(set(self.was) - configured - {RECORD_PATH}):
             step = self._file(path, self.was[path])
             if step is not None:
-                # What processes look for is there before they are configured, and goes after.
-                (first if self.after[path] is not None else last).append(step)
+                # What processes look for is there before they are configured, and goes after. SMF's commands are
+                # processes, which may not start before the configuration is mended.
+                is_first = self.after[path] is not None and not isinstance(step, ChangeService)
+                (first if is_first else last).append(step)
         changes, middle, records = [], [], {}
         for abi in self.facts.machine.abis():
             change, steps, record = self._config(abi)
@@ -148,6 +150,8 @@ class _Rollback:
             steps=(*first, *middle, *last, *self._record_steps(records)),
             findings=tuple(self.findings),
             changes=tuple(changes),
+            custom=tuple(bits for bits, record in records.items() if len(record.files) > 1),
+            exact=True,
         )
 
     # The record.

@@ -8,7 +8,7 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import boot_environment, change, report
+from memproxy_sol import boot_environment, change, report, signals
 from memproxy_sol import verify as verification
 from memproxy_sol.change import Refusal, Target, Wishes
 from memproxy_sol.cli.target import TargetCommand
@@ -139,7 +139,7 @@ change back.
         unmade = self.clone_of(Root(root.path, live=False))
         if self.dry_run:
             return self.shown(unmade if self.boot_env else self.target(root))
-        with locked(root):
+        with signals.caught(), locked(root):
             target = self.target(root)
             mended = change.mend_unfinished(target)
             if mended is not None:

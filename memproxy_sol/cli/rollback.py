@@ -8,11 +8,11 @@ from typing import Any
 from plumbum import cli
 
 from memproxy_sol import change, lock, report, signals
-from memproxy_sol.change import Target
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, UsageError
 from memproxy_sol.plan import Plan
 from memproxy_sol.root import Root
+from memproxy_sol.trial import TrialError
 
 
 class Rollback(TargetCommand):
@@ -38,17 +38,22 @@ is kept beside. The libraries stay; a generation that is gone is not named again
             plan = self._planned(self.looked_at(), wanted)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
         root = self.opened()
-        change.refuse_live(root)
         with signals.caught(), lock.locked(root):
-            mended = change.mend_unfinished(root, tolerant=True)
+            target = self.target(root)
+            mended = change.mend_unfinished(target, tolerant=True)
             if mended is not None:
                 report.say(mended)
-            change.carry_out(self._planned(root, wanted), report.progress)
+            try:
+                outcome = change.carry_out(target, self._planned(root, wanted), progress=report.progress)
+            except TrialError as error:
+                report.findings(error.findings, stderr=True)
+                raise
+            report.findings(outcome.findings, stderr=bool(self.json))
         return EXIT_OK
 
     def _planned(self, root: Root, number: int | None) -> Plan:
         """The plan, which is printed."""
-        plan = change.plan_rollback(Target(root, self.host, self.release, self.machine), number)
+        plan = change.plan_rollback(self.target(root), number)
         report.print_json(plan.to_json()) if self.json else report.plan(plan)
         return plan
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import change, report
+from memproxy_sol import change, report, signals
 from memproxy_sol.cli.target import TargetCommand
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK
 from memproxy_sol.lock import locked
@@ -35,7 +35,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
             plan = change.plan_uninstall(target, bits, self.purge)
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
-        with locked(root):
+        with signals.caught(), locked(root):
             mended = change.mend_unfinished(target, tolerant=True)
             if mended is not None:
                 report.say(mended)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from memproxy_sol import abi, change, changes, generation, journal
+from memproxy_sol.change import Target
 from memproxy_sol.cli import main
 from memproxy_sol.ld_config import MAX_SIZE, LdConfig, Variable, decode, encode, layout_for, new
 from memproxy_sol.preloads import effective
@@ -298,7 +299,7 @@ def test_undo_runs_whatever_is_garbage(image: Image, command: str, place: str, h
         cut_short(image)
     harm(image / place)
     if command == "recover":
-        assert "has been taken back" in str(change.mend_unfinished(Root(str(image.path))))
+        assert "has been taken back" in str(change.mend_unfinished(Target(Root(str(image.path)))))
     else:
         assert image.run(command) == 0, image.err
     for bits in BOTH:
