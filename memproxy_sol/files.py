@@ -80,7 +80,7 @@ def _read_all(descriptor: int) -> bytes:
 def make_directory(root: Root, path: str, mode: int) -> None:
     """Make a directory of root's with exactly this mode; OSError on failure."""
     host = root.host_path(path)
-    os.mkdir(host)
+    os.mkdir(host, 0o700)  # whatever the umask: nobody may put anything in before the mode is what it is to be
     os.chmod(host, mode)
     status = os.stat(host)
     if (status.st_uid, status.st_gid) != (0, 0):

@@ -428,7 +428,8 @@ def _place_generation(root: Root, step: PlaceGeneration) -> None:
         shutil.rmtree(partial)
     made = [partial, *(os.path.join(partial, name) for name in step.generation.subdirectories)]
     for directory in made:
-        os.mkdir(directory)
+        # Closed first, whatever the umask: what somebody else put in would be trusted by set-id programs.
+        os.mkdir(directory, 0o700)
         os.chmod(directory, generations.DIRECTORY_MODE)
         os.chown(directory, 0, 0)
     for member in step.generation.members:

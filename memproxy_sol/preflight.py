@@ -20,6 +20,7 @@ from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.hosts.solaris_live import CONFIG_DIRECTORY, obstacles
+from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.policy import Policy
 from memproxy_sol.record import STATE_DIRECTORY
 from memproxy_sol.root import MAX_READ
@@ -129,6 +130,21 @@ def locate(facts: SolarisFacts, item: str, library_path: tuple[str, ...]) -> str
     """The path on the target at which ld.so.1 finds a preload item of a normal process, None if it does not."""
     candidates = [item] if "/" in item else [f"{directory}/{item}" for directory in library_path]
     return next((path for path in candidates if facts.root.exists(path)), None)
+
+
+def dead_preloads(facts: SolarisFacts, abi: Abi, config: LdConfig) -> list[str]:
+    """The preload items of a configuration that would kill each process of `abi`: missing, or no object of its class."""
+    effective = preloads.effective(config, facts.layout(abi))
+    dead = []
+    for preload in effective.preloads:
+        path = locate(facts, preload.name, effective.library_path)
+        try:
+            is_dead = path is None or elf.read(facts.root.host_path(facts.root.resolve(path))).bits != abi.bits
+        except ElfError:
+            is_dead = True
+        if is_dead:
+            dead.append(preload.name)
+    return dead
 
 
 def refuse_interposers(

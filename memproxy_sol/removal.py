@@ -10,7 +10,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from memproxy_sol import access, changes, processes, service_plan
+from memproxy_sol import access, changes, preflight, processes, service_plan
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.errors import HostError, LdConfigError
@@ -39,7 +39,7 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
     remaining = dict(record.abis)
     for abi in abis:
         known = remaining.pop(abi.bits, None)
-        change, config_steps, config_findings = _restore(facts, abi, known)
+        change, config_steps, config_findings = _living(facts, *_restore(facts, abi, known))
         changes.append(change)
         plan_steps += config_steps
         findings += config_findings
@@ -126,6 +126,33 @@ def _restore(
     finding = Finding("config-changed", NOTE, path, text, "look at the plan's difference")
     state = file.state.with_data(encode(stripped))
     return ConfigChange(abi, file.config, stripped), [ReplaceFile(path, file.state, state, purpose)], [finding]
+
+
+def _living(
+    facts: SolarisFacts, change: ConfigChange, config_steps: list[ReplaceFile], findings: list[Finding]
+) -> tuple[ConfigChange, list[ReplaceFile], list[Finding]]:
+    """What `_restore` says, less the preloads that would kill every process: their objects went while ours stood there.
+
+    So it is with an allocator that was adopted, and whose package has been removed since.
+    """
+    abi = change.abi
+    steps: list[ReplaceFile] = []
+    for step in config_steps:
+        config = None if step.after is None or step.path != abi.config_path else change.after
+        dead = [] if config is None or config.has_object_cache else preflight.dead_preloads(facts, abi, config)
+        text = f"would preload {', '.join(dead)} again, which is gone or damaged and would kill every process"
+        if dead and not facts.root.is_live:
+            # It may lie on a file system that is not mounted below the image.
+            hint = "look for it before this is booted"
+            findings = [*findings, Finding("preload-gone", WARNING, step.path, text, hint)]
+        elif step.after is not None and config is not None and dead:
+            config = entries.without_preload(config, abi, frozenset(dead).__contains__)
+            step = replace(step, after=step.after.with_data(encode(config)))
+            change = replace(change, after=config)
+            hint = "once the object is there again, crle -u -e puts it back"
+            findings = [*findings, Finding("preload-gone", WARNING, step.path, f"{text}: it is left out", hint)]
+        steps.append(step)
+    return change, steps, findings
 
 
 def _set_aside(

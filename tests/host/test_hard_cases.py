@@ -1,0 +1,62 @@
+"""Ways in which an administrator, a full disk or another user might still break a change on the running system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from memproxy_sol import abi
+from memproxy_sol.ld_config import Variable, encode, layout_for, new
+from tests.host.live import Live
+from tests.images import CONFIG
+
+
+def with_preload(live: Live, value: str) -> None:
+    """A 32-bit configuration of somebody else's that preloads `value`."""
+    variable = Variable.define("LD_PRELOAD", value, True)
+    live.write(CONFIG[32], encode(replace(new(layout_for(abi.X86, 32)), environment=(variable,))))
+
+
+def test_the_package_of_an_adopted_allocator_is_removed_before_uninstall(live: Live) -> None:
+    theirs = live / "usr/lib/libtheirs.so"
+    shutil.copy(live.objects / "liballoc.so", theirs)
+    with_preload(live, "libtheirs.so")
+    allocator = ("--allocator", str(theirs))
+    assert live.run("install", "--bits", "32", "--libraries", str(live.objects), *allocator) == 0, live.err
+    theirs.unlink()
+    assert live.lab.brick() is None
+    assert live.uninstall() == 0
+    assert live.lab.brick() is None
+    assert "preload-gone" in live.out
+    assert live.lab.execute(["/usr/bin/crle"], {}).status == 0
+    assert live.uninstall("--purge") == 0, "a second time nothing is in its way"
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_no_directory_of_ours_is_open_to_others_for_an_instant(
+    live: Live, monkeypatch: pytest.MonkeyPatch, no_umask: None
+) -> None:
+    """A file that somebody slipped into a generation would be trusted, and so be preloadable into set-id programs."""
+    made: list[str] = []
+    mkdir = os.mkdir
+
+    def looked_at(path: str, *mode: int) -> None:
+        mkdir(path, *mode)
+        made.append(path)
+        assert stat.S_IMODE(os.lstat(path).st_mode) & 0o022 == 0, path
+
+    monkeypatch.setattr(os, "mkdir", looked_at)
+    assert live.install("--try", "600") == 0, live.err
+    assert live.run("confirm") == 0, live.err
+    assert any("/lib/memproxy/" in path for path in made)
