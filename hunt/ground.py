@@ -136,11 +136,20 @@ class Ground:
                 continue
             if int(pid) != os.getpid() and any(name.startswith(f"{self.top}/") for name in held):
                 os.kill(int(pid), signal.SIGKILL)
+                while _lives(pid):
+                    time.sleep(0.005)
 
 
 class _Unread:
     def readouterr(self) -> tuple[str, str]:
         return "", ""
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _told(path: str) -> str:
