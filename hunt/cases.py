@@ -71,6 +71,7 @@ def scenarios(ground: Ground) -> tuple[Scenario, ...]:
         Scenario("upgrade", (plain,), other),
         Scenario("uninstall", (plain,), ("uninstall",)),
         Scenario("purge", (plain, ("uninstall",)), ("uninstall", "--purge")),
+        Scenario("rollback", (plain, other), ("rollback",)),
         Scenario("install --try", (), (*plain, "--try", "600")),
         Scenario("a probe fails", (plain,), other, fails=True),
         Scenario("guard: upgrade", (plain,), other, guard=True),

@@ -20,7 +20,7 @@ from memproxy_sol.cli import main
 from tests.images import Image
 
 NAMES = (
-    *("install", "upgrade", "uninstall", "purge", "install --try", "a probe fails"),
+    *("install", "upgrade", "uninstall", "purge", "rollback", "install --try", "a probe fails"),
     *("guard: upgrade", "guard: a probe fails"),
 )
 EVERY = 61
