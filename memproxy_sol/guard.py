@@ -145,8 +145,16 @@ class Watch:
             return answer
         if answer.startswith("failed "):
             raise OSError(int(answer[7:]), os.strerror(int(answer[7:])))
-        reason = {"undone": "has taken everything back: the time was over", "": "is gone"}
-        raise ChangeError(reason.get(answer, f"says {answer}"), where="the guard of the trial")
+        reason = {
+            "undone": "has taken everything back: the time was over",
+            "unsure": "could not write to the journal",
+            "": "is gone",
+        }
+        if answer.startswith("changed "):
+            text = f"somebody else has changed {answer[8:]} meanwhile"
+        else:
+            text = reason.get(answer, f"says {answer}")
+        raise ChangeError(text, where="the guard of the trial")
 
 
 def _line_of(channel: socket.socket) -> str:

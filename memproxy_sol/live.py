@@ -77,7 +77,7 @@ class Carrying:
             attempt = trial.attempt(self.root, guarded, apply, self._before, self._after)
             self.findings += attempt.findings
             if seconds is None:
-                attempt.keep()
+                attempt.keep(self.services)
                 self.progress("have the service look at it")
                 self.findings += look_again(self.services)
             else:

@@ -133,7 +133,7 @@ def locate(facts: SolarisFacts, item: str, library_path: tuple[str, ...]) -> str
 
 
 def dead_preloads(facts: SolarisFacts, abi: Abi, config: LdConfig) -> list[str]:
-    """The preload items of a configuration that would kill each process of `abi`: missing, or no object of its class."""
+    """The preload items of a configuration that would kill processes of `abi`: missing, or no object of its class."""
     effective = preloads.effective(config, facts.layout(abi))
     dead = []
     for preload in effective.preloads:

@@ -159,11 +159,23 @@ class Attempt:
     seconds: float | None
     """How long it is on trial from now; None where nothing had to be tried."""
 
-    def keep(self) -> None:
-        """Make it permanent at once; ChangeError if it has been taken back meanwhile."""
-        if self.watch.is_armed:
-            self.watch.keep()
-            finish(self.watch.root)
+    def keep(self, services: Services | None = None) -> None:
+        """Make it permanent at once; ChangeError if it cannot be, and then everything is taken back."""
+        if not self.watch.is_armed:
+            return
+        root = self.watch.root
+        with signals.caught(), signals.deferred():
+            try:
+                self.watch.keep()
+            except (ChangeError, OSError) as error:
+                self.watch.stand_down()
+                left = changes.unfinished(root)
+                if left is None or left.state != changes.COMPLETE:
+                    _take_back(root, services)
+                    what = error.what if isinstance(error, ChangeError) else error.strerror or str(error)
+                    text = f"could not make the change permanent ({what}), so it was taken back"
+                    raise ChangeError(text, where="the guard of the trial", hint="type the command again") from error
+            finish(root)
 
     def leave(self) -> None:
         """Leave it on trial: it is for `confirm` in a new process, or for the guard."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from memproxy_sol import abi
+from memproxy_sol.journal import unfinished
 from memproxy_sol.ld_config import Variable, encode, layout_for, new
+from memproxy_sol.live import Carrying
+from memproxy_sol.probe import Probe
+from memproxy_sol.trial import Tried
 from tests.host.live import Live
 from tests.images import CONFIG
 
@@ -60,3 +64,27 @@ def test_no_directory_of_ours_is_open_to_others_for_an_instant(
     assert live.install("--try", "600") == 0, live.err
     assert live.run("confirm") == 0, live.err
     assert any("/lib/memproxy/" in path for path in made)
+
+
+def test_somebody_writes_a_configuration_just_before_install_makes_its_own_permanent(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stays on trial that nobody knows of, and what the other wrote is his."""
+    theirs = encode(replace(new(layout_for(abi.X86, 32)), library_path=("/lib", "/usr/lib", "/opt/x")))
+    after = Carrying._after
+
+    def meanwhile(self: Carrying, probes: Sequence[Probe]) -> Tried:
+        tried = after(self, probes)
+        (live / CONFIG[32]).unlink()
+        live.write(CONFIG[32], theirs)
+        return tried
+
+    monkeypatch.setattr(Carrying, "_after", meanwhile)
+    assert live.install() == 1
+    assert "somebody else has changed ld.config" in live.err
+    assert "taken back" in live.err
+    assert unfinished(live.root) is None
+    assert (live / CONFIG[32]).read_bytes() == theirs
+    assert sorted(os.listdir(live / "var/ld")) == ["64", "ld.config"]
+    assert os.listdir(live / "var/ld/64") == []
+    assert live.lab.brick() is None
