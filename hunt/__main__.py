@@ -13,6 +13,8 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import pytest
+
 from hunt.calls import DEEDS
 from hunt.cases import Hunt, scenarios
 from hunt.ground import Ground
@@ -46,7 +48,7 @@ def work(job: int, given: argparse.Namespace, place: str, objects: Path) -> list
     sys.stdout.flush()
     top = Path(place, f"job{job}", "solaris")
     top.parent.mkdir()
-    ground = Ground(top, objects)
+    ground = Ground(top, objects, pytest.MonkeyPatch())
     ground.keep("new")
     wanted = given.scenarios.split(",") if given.scenarios else None
     found = []

@@ -33,9 +33,9 @@ _MARK = "-- calls --"
 class Ground:
     """One laboratory below `top`, with memproxy-sol as its running system's."""
 
-    def __init__(self, top: Path, objects: Path, release: str = "illumos") -> None:
+    def __init__(self, top: Path, objects: Path, patch: pytest.MonkeyPatch, release: str = "illumos") -> None:
+        """`patch` puts it in the place of the running system, until it is undone."""
         self.objects = objects
-        patch = pytest.MonkeyPatch()
         self.live = lives.build(top, objects, _Unread(), patch, release)  # type: ignore[arg-type]
         # Nobody waits: SMF of the laboratory goes on whenever it is asked.
         patch.setattr(Smf.__init__, "__defaults__", (None, time.monotonic, lambda seconds: None))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,13 @@ EVERY = 61
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory, objects: Path) -> Ground:
-    """A laboratory in memory, if there is room for one."""
-    made = Ground(tmp_path_factory.mktemp("hunt") / "solaris", objects)
-    made.keep("new")
-    return made
+def ground(tmp_path_factory: pytest.TempPathFactory, objects: Path) -> Iterator[Ground]:
+    """A laboratory in memory, if there is room for one; while it is there `/` is its root."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = Ground(tmp_path_factory.mktemp("hunt") / "solaris", objects, patch)
+        made.keep("new")
+        yield made
+        made.end_guards()
 
 
 @pytest.mark.parametrize("name", NAMES)
