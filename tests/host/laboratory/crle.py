@@ -13,7 +13,7 @@ import posixpath
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.host.laboratory import elf
 from tests.host.laboratory.ldso import MAGIC, SIGSEGV, Crash, Mapped, default_file
@@ -157,7 +157,7 @@ class _Config:
     dlflags: int = 0
     paths: dict[str, str] = field(default_factory=dict)
     """The texts that are there, by the header's names."""
-    variables: list[list] | None = None
+    variables: list[list[Any]] | None = None
     """Text and flags; None without a table."""
     reservation: tuple[int, int] = (0, 0)
     objects: list[_Object] = field(default_factory=list)
@@ -184,7 +184,8 @@ def crle(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int,
     except Crash:
         return Result(-SIGSEGV, b"", run.text(run.err))  # what is in the output's buffer is lost
     except _Twin as twin:
-        return twin.args[0]
+        result: Result = twin.args[0]
+        return result
     return Result(status, run.text(run.out), run.text(run.err))
 
 
@@ -472,7 +473,7 @@ class _Run:
             builtin["eslibpath"] = "/lib/secure/64:/usr/lib/secure/64"  # crle shows them so, ld.so.1 thinks otherwise
         asked = {_path_name(letter, kind or "ELF") for letter, _, kind in options.items if letter in "ls"}
         kind = options.kind or "ELF"
-        variables: list[list] = []
+        variables: list[list[Any]] = []
         if old is not None:
             for name in PATHS:
                 if name in old.paths:
@@ -497,7 +498,7 @@ class _Run:
         return config
 
     def apply(
-        self, options: _Options, config: _Config, variables: list[list], letter: str, argument: str, kind: str
+        self, options: _Options, config: _Config, variables: list[list[Any]], letter: str, argument: str, kind: str
     ) -> None:
         if letter in "eE":
             flags = 2 if letter == "E" else 1
@@ -522,7 +523,7 @@ class _Run:
                 kept.append(text)
         return ":".join(kept)
 
-    def define(self, variables: list[list], text: str, flags: int) -> bool:
+    def define(self, variables: list[list[Any]], text: str, flags: int) -> bool:
         """Add a variable; False, with a warning, where an earlier definition of this run stays (section 2.4)."""
         name, equals, _ = text.partition("=")
         for known in variables:

@@ -50,12 +50,13 @@ def decide(
         if own_malloc if place == 0 else one.object is not None and "malloc" in one.object.exports:
             return Decision("system", one.path, "malloc of this process is defined ahead of libmemproxy.so")
     directory = loaded[self_place].path.rpartition("/")[0]
-    behind = [one for one in loaded[self_place + 1 :] if one.object is not None and one.object.soname != SONAME]
-    libc = next((one.path for one in behind if one.object.soname == "libc.so.1"), "/lib/libc.so.1")
-    able = [one for one in behind if one.object.exports >= FAMILY and one.object.soname not in needed | {"libc.so.1"}]
-    beside = [one.path for one in able if one.path.rpartition("/")[0] == directory]
-    next_one = [one.path for one in able if one is behind[0]]
-    known = [one.path for one in able if one.object.exports & MARKERS]
+    after = [(one.path, one.object) for one in loaded[self_place + 1 :] if one.object is not None]
+    behind = [(path, object_) for path, object_ in after if object_.soname != SONAME]
+    libc = next((path for path, object_ in behind if object_.soname == "libc.so.1"), "/lib/libc.so.1")
+    able = [one for one in behind if one[1].exports >= FAMILY and one[1].soname not in needed | {"libc.so.1"}]
+    beside = [path for path, _ in able if path.rpartition("/")[0] == directory]
+    next_one = [one[0] for one in able if one is behind[0]]
+    known = [path for path, object_ in able if object_.exports & MARKERS]
     custom = next(iter((*beside, *next_one, *known)), None)
     route, number = lookup(exclusions, loaded[0].path)
     reason = f"line {number} of {LIST}" if number else f"no line of {LIST} matches"
