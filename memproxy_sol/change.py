@@ -18,6 +18,7 @@ from memproxy_sol.errors import HostError, RefusedError, SmfError
 from memproxy_sol.findings import Finding, errors_in
 from memproxy_sol.hosts import solaris
 from memproxy_sol.hosts.solaris import SolarisFacts
+from memproxy_sol.hosts.solaris_live import check_kind
 from memproxy_sol.live import Carrying
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import POLICY_PATH, Policy
@@ -53,6 +54,11 @@ class Target:
     def smf(self) -> Smf | None:
         """The running system's SMF; None for an image."""
         return Smf(self.shell, self.root) if self.shell is not None else None
+
+    def refuse_foreign(self) -> None:
+        """HostError where this is a running system that is not ours to change; before the lock, which is a file."""
+        if self.shell is not None:
+            check_kind(self.shell)
 
     def facts(self, tolerant: bool = False) -> SolarisFacts:
         """Read the facts; `tolerant` and what is raised as in `hosts.solaris.read`."""

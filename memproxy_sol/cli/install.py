@@ -139,8 +139,9 @@ change back.
         unmade = self.clone_of(Root(root.path, live=False))
         if self.dry_run:
             return self.shown(unmade if self.boot_env else self.target(root))
+        target = self.target(root)
+        target.refuse_foreign()
         with signals.caught(), locked(root):
-            target = self.target(root)
             mended = change.mend_unfinished(target)
             if mended is not None:
                 report.say(mended)

@@ -38,8 +38,9 @@ is kept beside. The libraries stay; a generation that is gone is not named again
             plan = self._planned(self.looked_at(), wanted)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
         root = self.opened()
+        target = self.target(root)
+        target.refuse_foreign()
         with signals.caught(), lock.locked(root):
-            target = self.target(root)
             mended = change.mend_unfinished(target, tolerant=True)
             if mended is not None:
                 report.say(mended)

@@ -35,6 +35,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
             plan = change.plan_uninstall(target, bits, self.purge)
             report.print_json(plan.to_json()) if self.json else report.plan(plan)
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
+        target.refuse_foreign()
         with signals.caught(), locked(root):
             mended = change.mend_unfinished(target, tolerant=True)
             if mended is not None:

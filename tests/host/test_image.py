@@ -507,8 +507,13 @@ def test_a_second_change_at_the_same_time_is_refused(image: Image) -> None:
         assert f"another memproxy-sol (process {os.getpid()}) is changing it" in image.err
 
 
-def test_a_live_host_is_refused_by_this_version(image: Image) -> None:
+@pytest.mark.parametrize("command", ["install", "uninstall", "rollback"])
+def test_a_running_system_that_is_not_solaris_is_refused_and_nothing_is_made_there(image: Image, command: str) -> None:
     from memproxy_sol.cli import main
 
-    assert main(["install", "--libraries", str(image.objects)]) == 1
-    assert "--root DIR" in image.capsys.readouterr().err
+    run = Path("/var/run")
+    before = sorted(run.iterdir())
+    assert main([command]) == 1
+    text = "the running system is Linux, and only Solaris and illumos are changed while they run"
+    assert f"memproxy-sol: /: {text}; configure an image" in image.capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
