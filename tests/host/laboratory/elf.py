@@ -1,7 +1,7 @@
 """ELF: what the runtime linker looks at in an object, and small objects to start with.
 
-Written from the ELF specification (gABI chapters 4 and 5); no code is in the objects made here: nothing of the
-laboratory is executed by a processor.
+Written from the ELF specification (gABI chapters 4 and 5); no code is in the objects made here. Where a processor
+starts a program of the laboratory (tests/host/chroot.py), all the code is in the runtime linker that the program names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 CLASS = {1: 32, 2: 64}
 EXECUTABLE, SHARED = 2, 3
-PT_LOAD, PT_DYNAMIC = 1, 2
+PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+LINKERS = {32: "/usr/lib/ld.so.1", 64: "/lib/64/ld.so.1"}
+"""What a program names as its runtime linker."""
+_BASES = {32: 0x8050000, 64: 0x400000}
+"""Where a program, which is not relocated, is mapped."""
 DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SYMENT = 1, 4, 5, 6, 10, 11
 DT_SONAME, DT_RPATH, DT_RUNPATH = 14, 15, 29
 SHT_DYNSYM = 11
@@ -152,6 +156,8 @@ def write(
 ) -> bytes:
     """An object with just these properties; one loadable segment over the whole file."""
     wide = bits == 64
+    interpreter = LINKERS[bits].encode() + b"\0" if type == EXECUTABLE else b""
+    base = _BASES[bits] if type == EXECUTABLE else 0
     strings = bytearray(b"\0")
 
     def put(text: str) -> int:
@@ -165,11 +171,13 @@ def write(
         tags.append((DT_RUNPATH, put(runpath)))
     names = [put(name) for name in exports]
     ehsize, phsize, symsize, dynsize = (64, 56, 24, 16) if wide else (52, 32, 16, 8)
-    symtab = (ehsize + 2 * phsize + 7) // 8 * 8
+    count = 3 if interpreter else 2
+    linker = ehsize + count * phsize
+    symtab = (linker + len(interpreter) + 7) // 8 * 8
     hashes = symtab + symsize * (len(names) + 1)
     dynamic = (hashes + 4 * (2 + 1 + len(names) + 1) + 7) // 8 * 8
     strtab = dynamic + dynsize * (len(tags) + 6)
-    tags += [(DT_HASH, hashes), (DT_STRTAB, strtab), (DT_SYMTAB, symtab)]
+    tags += [(DT_HASH, base + hashes), (DT_STRTAB, base + strtab), (DT_SYMTAB, base + symtab)]
     tags += [(DT_STRSZ, len(strings)), (DT_SYMENT, symsize), (0, 0)]
     total = strtab + len(strings)
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1]) + bytes(9)
@@ -177,14 +185,18 @@ def write(
     out = bytearray(total)
     struct.pack_into(
         f"{order}16sHHI{word}{word}{word}IHHHHHH",
-        out, 0, ident, type, machine, 1, 0, ehsize, 0, 0, ehsize, phsize, 2, 0, 0, 0,
+        out, 0, ident, type, machine, 1, 0, ehsize, 0, 0, ehsize, phsize, count, 0, 0, 0,
     )  # fmt: skip
-    for index, (kind, offset, size) in enumerate(((PT_LOAD, 0, total), (PT_DYNAMIC, dynamic, dynsize * len(tags)))):
+    segments = [(PT_INTERP, linker, len(interpreter))] if interpreter else []
+    segments += [(PT_LOAD, 0, total), (PT_DYNAMIC, dynamic, dynsize * len(tags))]
+    for index, (kind, offset, size) in enumerate(segments):
         place = ehsize + index * phsize
+        address = base + offset
         if wide:
-            struct.pack_into(f"{order}IIQQQQQQ", out, place, kind, 5, offset, offset, offset, size, size, 8)
+            struct.pack_into(f"{order}IIQQQQQQ", out, place, kind, 5, offset, address, address, size, size, 8)
         else:
-            struct.pack_into(f"{order}IIIIIIII", out, place, kind, offset, offset, offset, size, size, 5, 8)
+            struct.pack_into(f"{order}IIIIIIII", out, place, kind, offset, address, address, size, size, 5, 8)
+    out[linker : linker + len(interpreter)] = interpreter
     for index, name in enumerate(names, 1):
         place = symtab + index * symsize
         if wide:

@@ -151,9 +151,9 @@ class Laboratory:
         """Directories that lie in memory."""
         self._next_pid = 100
         self._furnish()
-        self.mount("rpool/ROOT/openindiana", "/", "zfs", "dev=4350002")
-        for device, point, kind in (("proc", "/proc", "proc"), *(("swap", path, "tmpfs") for path in EMPTIED[:3])):
-            self.mount(device, point, kind, "xattr,dev=4440001" if kind == "tmpfs" else "dev=42c0000")
+        self.mounts = [("rpool/ROOT/openindiana", "/", "zfs", "dev=4350002"), ("proc", "/proc", "proc", "dev=42c0000")]
+        self.mounts += [("swap", path, "tmpfs", "xattr,dev=4440001") for path in EMPTIED[:3]]
+        self._write_mnttab()
         commands.register(self)
         crle.register(self)
         self.environments = beadm.Environments(self)
@@ -197,7 +197,9 @@ class Laboratory:
 
     def _write_mnttab(self) -> None:
         lines = ["\t".join((*mount[:3], mount[3] or "rw", "1700000000")) + "\n" for mount in self.mounts]
-        (self.top / "etc/mnttab").write_text("".join(lines))
+        table, text = self.top / "etc/mnttab", "".join(lines)
+        if not table.exists() or table.read_text() != text:
+            table.write_text(text)
 
     @contextlib.contextmanager
     def early(self) -> Iterator[None]:
@@ -244,9 +246,15 @@ class Laboratory:
                 one.mkdir()
                 one.chmod(0o755)
 
+    @staticmethod
+    def _mode(path: Path, mode: int) -> None:
+        """Who is not root may open a laboratory in which there is nothing left to do."""
+        if path.stat().st_mode & 0o7777 != mode:
+            path.chmod(mode)
+
     def _furnish(self) -> None:
         self.top.mkdir(parents=True, exist_ok=True)
-        self.top.chmod(0o755)
+        self._mode(self.top, 0o755)
         subdirectory = {"x86": "amd64", "sparc": "sparcv9", "aarch64": "."}[self.machine.name]
         for parent in ("lib", "lib/secure", "usr/lib", "usr/lib/secure"):
             self._directory(self.top / parent / subdirectory)
@@ -255,7 +263,7 @@ class Laboratory:
         for directory in DIRECTORIES:
             self._directory(self.top / directory[1:])
         for directory in ("/tmp", "/var/tmp"):
-            (self.top / directory[1:]).chmod(0o1777)
+            self._mode(self.top / directory[1:], 0o1777)
         for path, text in {"/etc/release": RELEASES[self.release], **FILES}.items():
             if not (self.top / path[1:]).exists():
                 self.write(path, text.encode())
