@@ -40,7 +40,7 @@ ELSEWHERE = {
 }
 """Modules whose messages nobody meets who changes a live host, and why."""
 
-SAID = {"journal": "_recover"}
+SAID = {"change": "mend_unfinished", "changes": "notice", "journal": "_recover"}
 """Functions whose answer is said, by module."""
 
 HOLE = "…"
@@ -92,7 +92,7 @@ def collect() -> tuple[list[Message], list[Message]]:
         module = _Module(ast.parse(path.read_text()), names)
         for scope, argument, call in module.arguments():
             place = f"{path.relative_to(PACKAGE)}:{argument.lineno}"
-            templates = [text for text in module.templates(argument, scope) if text.strip(HOLE + " :;,.()'")]
+            templates = module.sentences(argument, scope)
             hints = [ast.unparse(word.value) for word in call.keywords if word.arg == "hint"]
             messages += [Message(template, place, "".join(hints)) for template in templates]
             if not templates and not module.is_passed_through(scope, argument):
@@ -101,7 +101,7 @@ def collect() -> tuple[list[Message], list[Message]]:
         for node in ast.walk(said) if said else ():
             if isinstance(node, ast.Return) and node.value is not None:
                 place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                messages += [Message(text, place) for text in module.templates(node.value, said or module.tree)]
+                messages += [Message(text, place) for text in module.sentences(node.value, said or module.tree)]
     return messages, unknown
 
 
@@ -177,6 +177,10 @@ class _Module:
             if isinstance(child, ast.Call):
                 yield scope, child
             yield from self._calls(child, child if isinstance(child, ast.FunctionDef) else scope)
+
+    def sentences(self, expression: ast.expr, scope: Scope) -> list[str]:
+        """The templates that say something themselves."""
+        return [text for text in self.templates(expression, scope) if text.strip(HOLE + " :;,.()'")]
 
     def templates(self, node: ast.expr, scope: Scope) -> list[str]:
         """What the expression may come to, with holes for what is not written in this file."""

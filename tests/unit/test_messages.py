@@ -18,6 +18,7 @@ FROM_ELSEWHERE = {
     "f'{what}: {first}'",
     "failure.what",
     "mended",
+    "notice",
     "place + error.what",
     "reason",
     "str(error)",
