@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from memproxy_sol.root import FileState, Root
 
@@ -17,11 +17,16 @@ NEW = ".memproxy-new"
 
 
 def put(root: Root, path: str, state: FileState | None) -> None:
-    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure."""
+    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure.
+
+    Directories that are missing on the way are made: somebody has removed one that was there.
+    """
     host = root.host_path(path)
     if state is None:
         remove(root, path)
         return
+    for directory in missing_directories(root.exists, root.resolve(os.path.dirname(path))):
+        make_directory(root, directory, 0o755)
     new = host + NEW
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
@@ -75,6 +80,15 @@ def _read_all(descriptor: int) -> bytes:
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
+
+
+def missing_directories(exists: Callable[[str], bool], path: str) -> tuple[str, ...]:
+    """The ancestors of `path` and `path` itself which `exists` denies, parents first."""
+    missing = []
+    while path != "/" and not exists(path):
+        missing.append(path)
+        path = path.rpartition("/")[0] or "/"
+    return tuple(reversed(missing))
 
 
 def make_directory(root: Root, path: str, mode: int) -> None:

@@ -263,8 +263,10 @@ def _put_back(held: Held) -> bool:
             held.rename(held.former if held.had_file else held.name, held.name if held.had_file else held.tried)
         except FileNotFoundError:
             # Its former file is gone: without any configuration every program starts, and the journal has the bytes.
-            if held.had_file and held.is_ours():
-                held.rename(held.name, held.tried)
+            # So it is where the whole directory is.
+            with contextlib.suppress(FileNotFoundError):
+                if held.had_file and held.is_ours():
+                    held.rename(held.name, held.tried)
     except OSError:
         return False
     return True

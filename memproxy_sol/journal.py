@@ -135,7 +135,7 @@ def _apply(
     ready: Ready | None,
 ) -> None:
     sweep(root)
-    directories = step_values.missing_directories(root.exists, root.resolve(CHANGES))
+    directories = files.missing_directories(root.exists, root.resolve(CHANGES))
     steps = [step for step in steps if not (isinstance(step, MakeDirectory) and step.path in directories)]
     number = max(changes.numbers(root), default=0) + 1
     who = actor.current()
@@ -246,7 +246,7 @@ def sweep(root: Root) -> None:
     """Remove what a change left that was killed before its journal, or after its end, had a name."""
     for directory in _ancestors(root.resolve(STATE_DIRECTORY)):
         host = root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}")
-        if all(_OWN_NAME.fullmatch(name) for _, _, names in os.walk(host) for name in names):
+        if _holds_ours_alone(host):
             shutil.rmtree(host, ignore_errors=True)
 
 
@@ -284,19 +284,34 @@ def _open(root: Root, change: Change, path: str) -> None:
 
 
 def _close(root: Root, cleanup: Iterable[str]) -> None:
-    """Take the journal and all of our own state away, and the directories of `cleanup` that are empty then."""
+    """Take the journal and all of our own state away, and the directories of `cleanup` that are empty then.
+
+    What somebody else has put among our state stays, with the directory that it lies in.
+    """
     state = root.resolve(STATE_DIRECTORY)
     cleanup = list(cleanup)
     files.remove_empty(root, [directory for directory in cleanup if not f"{state}/".startswith(f"{directory}/")])
-    top = state
-    while (parent := top.rpartition("/")[0]) in cleanup and root.names(parent) == (top.rpartition("/")[2],):
-        top = parent
-    unnamed = root.host_path(f"{top.rpartition('/')[0]}/{_UNNAMED}")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(root.host_path(top), unnamed)
-        files.sync_directory(os.path.dirname(unnamed))
-    shutil.rmtree(unnamed, ignore_errors=True)
+    if _holds_ours_alone(root.host_path(state)):
+        top = state
+        while (parent := top.rpartition("/")[0]) in cleanup and root.names(parent) == (top.rpartition("/")[2],):
+            top = parent
+        unnamed = root.host_path(f"{top.rpartition('/')[0]}/{_UNNAMED}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(root.host_path(top), unnamed)
+            files.sync_directory(os.path.dirname(unnamed))
+        shutil.rmtree(unnamed, ignore_errors=True)
+    else:
+        for directory in (STATE_DIRECTORY, CHANGES):
+            # The last journal goes last: until then whoever finds it does the same again.
+            for name in [name for name in root.names(directory) if _OWN_NAME.fullmatch(name)]:
+                files.remove(root, f"{directory}/{name}")
+        files.remove_empty(root, (CHANGES, STATE_DIRECTORY))
     files.remove_empty(root, cleanup)
+
+
+def _holds_ours_alone(host: str) -> bool:
+    """Whether nothing below a directory of this machine is anybody's but ours."""
+    return all(_OWN_NAME.fullmatch(name) for _, _, names in os.walk(host) for name in names)
 
 
 def _do(root: Root, step: Step, services: Services | None = None) -> None:

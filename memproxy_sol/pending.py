@@ -173,6 +173,11 @@ def make_permanent(root: Root, step: TryFile) -> None:
 def take_back(root: Root, step: TryFile) -> None:
     """Put the former file back, whatever of the step has happened, and remove what lies beside it."""
     host, former = root.host_path(step.path), root.host_path(step.former)
+    if not os.path.isdir(os.path.dirname(host)):
+        # Somebody has removed the whole directory, and all that lay in it.
+        if step.before is not None:
+            files.put(root, step.path, step.before)
+        return
     ours = is_live(root, step) or _is_after(root, step)
     if os.path.lexists(former):
         # Before the trial is live both are names of one file, and `clear` takes this one away.

@@ -17,6 +17,7 @@ from memproxy_sol import generation as generations
 from memproxy_sol.abi import Abi
 from memproxy_sol.entry import Entry
 from memproxy_sol.errors import HostError, LdConfigError, RefusedError
+from memproxy_sol.files import missing_directories
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.generation import Generation
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
@@ -33,7 +34,6 @@ from memproxy_sol.steps import (
     PlaceGeneration,
     ReplaceFile,
     Step,
-    missing_directories,
 )
 
 CONFIG_MODE = 0o644

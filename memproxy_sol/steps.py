@@ -291,12 +291,3 @@ def on_trial(steps: Iterable[Step]) -> tuple[Step, ...]:
         else step
         for step in steps
     )
-
-
-def missing_directories(exists: Any, path: str) -> tuple[str, ...]:
-    """The ancestors of `path` and `path` itself which `exists` (a function of a path) denies, parents first."""
-    missing = []
-    while path != "/" and not exists(path):
-        missing.append(path)
-        path = path.rpartition("/")[0] or "/"
-    return tuple(reversed(missing))

@@ -88,3 +88,56 @@ def test_somebody_writes_a_configuration_just_before_install_makes_its_own_perma
     assert sorted(os.listdir(live / "var/ld")) == ["64", "ld.config"]
     assert os.listdir(live / "var/ld/64") == []
     assert live.lab.brick() is None
+
+
+@pytest.mark.parametrize("place", ["var/opt/memproxy/notes.txt", "var/opt/memproxy/changes/notes.txt"])
+def test_what_somebody_keeps_beside_our_state_stays(live: Live, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """It is not ours to remove, neither when a first install is taken back nor at the end of all."""
+    notes = live.write(place, b"mine")
+
+    def full(self: Carrying, rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as during:
+        during.setattr(Carrying, "_ready", full)
+        assert live.install() == 1
+    assert notes.read_bytes() == b"mine"
+    assert unfinished(live.root) is None
+    assert live.install() == 0, live.err
+    live.lab.boot()
+    assert live.uninstall() == 0
+    live.lab.boot()
+    assert live.uninstall("--purge") == 0
+    assert not (live / "usr/local/lib/memproxy").exists(), live.out
+    assert notes.read_bytes() == b"mine"
+    assert unfinished(live.root) is None
+
+
+def with_library_path(live: Live) -> None:
+    """Configurations of somebody else's for both ABIs."""
+    for bits in (32, 64):
+        layout = layout_for(abi.X86, bits)
+        path = (*abi.ABIS[bits].default_library_path, "/opt/lib")
+        live.write(CONFIG[bits], encode(replace(new(layout), library_path=path)))
+
+
+@pytest.mark.parametrize("directory", ["var/ld/64", "var/ld"])
+@pytest.mark.parametrize("has_former", [False, True], ids=["nothing before", "with former files"])
+@pytest.mark.parametrize("on_trial", [False, True], ids=["installed", "on trial"])
+def test_the_directory_of_a_configuration_is_removed(
+    live: Live, directory: str, has_former: bool, on_trial: bool
+) -> None:
+    """Undo works all the same, and what was there before is there again."""
+    if has_former:
+        with_library_path(live)
+    former = {bits: (live / CONFIG[bits]).read_bytes() for bits in (32, 64)} if has_former else {}
+    assert live.install(*(["--try", "600"] if on_trial else [])) == 0, live.err
+    shutil.rmtree(live / directory)
+    if on_trial:
+        assert live.run("confirm") == 1
+        assert "the change was taken back" in live.err
+    assert live.uninstall() == 0, live.err
+    assert live.lab.brick() is None
+    assert unfinished(live.root) is None
+    for bits, data in former.items():
+        assert (live / CONFIG[bits]).read_bytes() == data
