@@ -9,6 +9,7 @@ report.say says. Findings go by their identifiers.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -57,6 +58,13 @@ class Message:
     """What the source has as its hint, for whoever writes the page."""
 
 
+@functools.cache
+def classes() -> tuple[ast.ClassDef, ...]:
+    """All classes of the package; it is walked through once."""
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    return tuple(node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+
+
 def error_names() -> set[str]:
     """The names of all classes that are errors of ours, wherever they are defined."""
     names = {
@@ -64,14 +72,8 @@ def error_names() -> set[str]:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.MemproxyError)
     }
-    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
     while True:
-        more = {
-            node.name
-            for tree in trees
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef) and any(_name(base) in names for base in node.bases)
-        }
+        more = {node.name for node in classes() if any(_name(base) in names for base in node.bases)}
         if more <= names:
             return names
         names |= more
@@ -131,15 +133,12 @@ class _Module:
 
     @staticmethod
     def _own_messages(errors: set[str]) -> Iterator[tuple[str, ast.FunctionDef]]:
-        for path in PACKAGE.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if not isinstance(node, ast.ClassDef) or node.name not in errors:
-                    continue
-                for method in node.body:
-                    if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-                        parameters = [one.arg for one in method.args.args]
-                        if parameters[1:2] != ["what"]:
-                            yield node.name, method
+        for node in classes():
+            for method in node.body if node.name in errors else ():
+                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                    parameters = [one.arg for one in method.args.args]
+                    if parameters[1:2] != ["what"]:
+                        yield node.name, method
 
     def is_passed_through(self, scope: Scope, argument: ast.expr) -> bool:
         """Whether the message is a parameter of a function whose calls are looked at."""
