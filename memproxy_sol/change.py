@@ -165,11 +165,11 @@ def plan_rollback(target: Target, number: int | None) -> Plan:
     return rollback.plan(known.facts(tolerant=True), history, wanted, target.service(tolerant=True))
 
 
-def mend_unfinished(target: Target, tolerant: bool = False) -> str | None:
+def mend_unfinished(target: Target, tolerant: bool = False, even_on_trial: bool = False) -> str | None:
     """Take back (or finish) a change that was cut short; returns what was done, None if there was none.
 
-    RefusedError for a change on trial, whose time is not over; HostError for a journal that is damaged, of which
-    `tolerant` only tells: uninstall and rollback must not refuse because the present state is bad.
+    RefusedError for a change on trial, whose time is not over, unless `even_on_trial`. HostError for a journal that is
+    damaged, of which `tolerant` only tells: uninstall and rollback must not refuse because the present state is bad.
     """
     root = target.root
     journal.sweep(root)
@@ -181,7 +181,8 @@ def mend_unfinished(target: Target, tolerant: bool = False) -> str | None:
         return f"{error.where}: {error.what}; what that change did is not taken back by it"
     if change is None:
         return None
-    guard.refuse_pending(root, change)
+    if not even_on_trial:
+        guard.refuse_pending(root, change)
     return journal.recover(root, change, None if target.smf is None else Services(target.smf))
 
 

@@ -221,7 +221,11 @@ def refuse_pending(root: Root, change: changes.Change, clock: Clock = pending.no
         trial = pending.read(root)
         left = max(0.0, trial.deadline - clock()) if trial else 0.0
         text = f"change {change.number} ({change.what}) is on trial for another {left:.0f} seconds"
-        raise RefusedError(text, where=root.path, hint="type memproxy-sol confirm, or wait until it is taken back")
+        raise RefusedError(
+            text,
+            where=root.path,
+            hint="type memproxy-sol confirm to keep it, or memproxy-sol uninstall to take it back",
+        )
 
 
 def _listen(root: Root) -> socket.socket:

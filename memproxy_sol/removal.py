@@ -52,6 +52,8 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
     if not still_configured:
         for path in [path for path in files if path != LIST_PATH]:
             _remove_ours(facts, path, _purpose(path), files, plan_steps, findings, service)
+        if facts.root.is_live and service is not None and facts.manifest_path not in record.files:
+            plan_steps += _orphan(facts, service)
     generations = dict(record.generations)
     if purge:
         named = _generations_named(facts, after)
@@ -66,7 +68,7 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
         if not still_configured:
             _remove_ours(facts, LIST_PATH, "exclusion list", files, plan_steps, findings)
     leave_nothing = purge and not still_configured and not generations
-    if facts.record is None and any(step for step in plan_steps):
+    if facts.record is None and any(isinstance(step, ReplaceFile) for step in plan_steps):
         text = "is missing or damaged, so only the configuration is restored; the rest of ours stays"
         hint = "look for lib/memproxy, memproxy.xml and /etc/memproxy.conf below the root"
         findings.append(Finding("record-missing", WARNING, RECORD_PATH, text, hint))
@@ -231,6 +233,15 @@ def _remove_ours(
     elif state is not None:
         plan_steps.append(ReplaceFile(path, state, None, purpose))
     del files[path]
+
+
+def _orphan(facts: SolarisFacts, service: State) -> list[Step]:
+    """The step that retires a service without a manifest: a trial that the boot took back leaves it in SMF."""
+    try:
+        gone = facts.root.read(facts.manifest_path) is None
+    except HostError:
+        return []
+    return [*service_plan.retire(facts, None, service)] if gone else []
 
 
 def _generations_named(facts: SolarisFacts, after: dict[int, FileState | None]) -> dict[str, str]:

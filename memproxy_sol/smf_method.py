@@ -205,7 +205,8 @@ def _end_forgotten_trial(root: Root) -> str | None:
     for step in change.steps:
         if isinstance(step, ChangeService):
             # The file is back; a method cannot import or delete its own service while it runs.
-            _write(f"the service itself follows its manifest, {step.path}, at the next import of manifests")
+            text = f"the service itself follows its manifest, {step.path}, at the next import of manifests"
+            _write(f"{text}; if it does not, memproxy-sol uninstall takes it out")
     return done
 
 

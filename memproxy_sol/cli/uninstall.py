@@ -20,6 +20,7 @@ class Uninstall(TargetCommand):
 A configuration file that nobody else changed since install gets its former bytes back; from any other just our part
 is taken. The libraries stay until --purge removes them, which it does only once nothing names or maps them; --purge
 also removes the exclusion list, if install made it and nobody changed it, and every directory that install made.
+A change that is on trial is taken back at once.
 """
 
     bits: Any = cli.SwitchAttr(["--bits"], str, argname="32,64", help="The ABIs to restore (default: all)")
@@ -37,7 +38,7 @@ also removes the exclusion list, if install made it and nobody changed it, and e
             return EXIT_DIFFERENCES if plan.steps else EXIT_OK
         target.refuse_foreign()
         with signals.caught(), locked(root):
-            mended = change.mend_unfinished(target, tolerant=True)
+            mended = change.mend_unfinished(target, tolerant=True, even_on_trial=True)
             if mended is not None:
                 report.say(mended)
             plan = change.plan_uninstall(target, bits, self.purge)

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from memproxy_sol.ld_config import Variable, encode, layout_for, new
 from memproxy_sol.live import Carrying
 from memproxy_sol.probe import Probe
 from memproxy_sol.trial import Tried
+from tests.host import live as lives
 from tests.host.live import Live
 from tests.images import CONFIG
 
@@ -141,3 +143,30 @@ def test_the_directory_of_a_configuration_is_removed(
     assert unfinished(live.root) is None
     for bits, data in former.items():
         assert (live / CONFIG[bits]).read_bytes() == data
+
+
+def test_uninstall_does_not_wait_for_the_end_of_a_trial(live: Live) -> None:
+    with_library_path(live)
+    former = [(live / CONFIG[bits]).read_bytes() for bits in (32, 64)]
+    assert live.install("--try", "86400") == 0, live.err
+    assert live.install() == 1
+    assert "memproxy-sol uninstall to take it back" in live.err
+    assert live.uninstall() == 0, live.err
+    assert "has been taken back" in live.err
+    assert unfinished(live.root) is None
+    assert [(live / CONFIG[bits]).read_bytes() for bits in (32, 64)] == former
+
+
+@pytest.mark.parametrize("release", ["10", "11.4", "illumos"])
+def test_a_service_that_a_trial_left_in_smf_is_taken_out(
+    tmp_path: Path, objects: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    """The boot takes a forgotten trial back, but no method can delete its own service."""
+    live = lives.build(tmp_path / "live", objects, capsys, monkeypatch, release)
+    assert live.install("--try", "600") == 0, live.err
+    live.lab.boot()
+    live.lab.boot()
+    assert live.uninstall() == 0
+    assert live.lab.execute(["/usr/bin/svcs", "-H", "svc:/site/memproxy:default"], {}).status != 0
+    assert live.uninstall() == 0
+    assert "nothing to do" in live.out
