@@ -76,7 +76,7 @@ def commands_section(installation: Installation, pairs: int) -> Section:
 {pairs} pairs of runs each, by turns. What is verified is a Solaris image below a directory, both ABIs configured.
 In the last two rows it is taken for the running system (bench/live_verify.py), and {count} processes are looked at,
 three quarters of them with libmemproxy, beside {others} others of this machine. These are Linux processes, read by
-process_linux.py: what reading Solaris' /proc takes on Solaris was not measured.
+process_linux.py: what reading Solaris' /proc takes on Solaris was not measured, nor the commands that are asked there.
 """
     columns = ("command", "against", "seconds before", "wall ratio (quartiles)", "processor ratio (quartiles)")
     return Section("The command line", text, columns, rows, verdicts)

@@ -23,6 +23,7 @@ from memproxy_sol.live import Carrying
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import POLICY_PATH, Policy
 from memproxy_sol.root import Root
+from memproxy_sol.service_preflight import check_method
 from memproxy_sol.services import Services
 from memproxy_sol.smf import Smf, State
 from memproxy_sol.smf_manifest import FMRI
@@ -135,6 +136,7 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
         others, unknown = preflight.interposers(facts, abi)
         adopted[abi.bits], ahead = preflight.refuse_interposers(facts, abi, others, chosen.get(abi.bits))
         findings += (*unknown, *ahead)
+    findings += _method(target, facts, wanted)
     _refuse(findings)
     made, names = _generation(abis, read_proxies, read_allocators)
     service = target.service() if wanted.service or _delivered(facts) else None
@@ -234,6 +236,21 @@ def carry_out(
         progress=progress,
     )
     return Outcome()
+
+
+def _method(target: Target, facts: SolarisFacts, wanted: Policy) -> tuple[Finding, ...]:
+    """What is wrong with the service's method, started as SMF will start it; a program that is missing has a remark.
+
+    With a change that was cut short it is not started: it might take that back, and a plan changes nothing.
+    """
+    shell = target.shell
+    if shell is None or not wanted.service or not facts.root.exists(wanted.program_path):
+        return ()
+    if journal.unfinished(facts.root) is not None:
+        return ()
+    zone = facts.live.zone if facts.live is not None else None
+    found = check_method(shell, wanted.program_path, facts.root, zone or "global")
+    return () if found is None else (found,)
 
 
 def _delivered(facts: SolarisFacts) -> bool:

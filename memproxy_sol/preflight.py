@@ -19,10 +19,9 @@ from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.solaris import SolarisFacts
-from memproxy_sol.hosts.solaris_live import CONFIG_DIRECTORY, obstacles
+from memproxy_sol.hosts.solaris_live import obstacles
 from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.policy import Policy
-from memproxy_sol.record import STATE_DIRECTORY
 from memproxy_sol.root import MAX_READ
 
 SYSTEM_LIBRARIES = frozenset(
@@ -61,8 +60,7 @@ def check_host(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...]) -> tu
         found += access.judge(facts.root, LIST_PATH, "exclusions", groups)
     found += _check_mounts(facts, generations)
     if facts.live is not None:
-        written = (CONFIG_DIRECTORY, STATE_DIRECTORY, os.path.dirname(LIST_PATH), os.path.dirname(facts.manifest_path))
-        found += obstacles(facts.root, facts.live, generations, written)
+        found += obstacles(facts.root, facts.live, generations, facts.written_directories)
     return _unique(found)
 
 

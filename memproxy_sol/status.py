@@ -107,14 +107,22 @@ class Status:
         return counted
 
 
-def read(root: Root, shell: Shell | None = None, **stated: str | None) -> Status:
-    """The status of the host below `root`; with a `shell` the state of its service, too.
+def read(
+    root: Root,
+    shell: Shell | None = None,
+    *,
+    host: str | None = None,
+    release: str | None = None,
+    machine: str | None = None,
+) -> Status:
+    """The status of the host below `root`; with a `shell` what its commands say, the state of its service, too.
 
-    `stated` is the `host`, `release` and `machine` of `hosts.solaris.read`. Raises HostError where the tree cannot be
+    `host`, `release` and `machine` are those of `hosts.solaris.read`. Raises HostError where the tree cannot be
     judged at all.
     """
     problems: list[str] = []
-    report = _report(root, stated)
+    judge = verify_live.verify if root.is_live else verification.verify
+    report = judge(root, host=host, release=release, machine=machine, shell=shell)
     history = _history(root, problems)
     last = next((change for change in reversed(history) if change.state == changes.COMPLETE), None)
     unfinished, trial = _unfinished(root)
@@ -132,10 +140,6 @@ def read(root: Root, shell: Shell | None = None, **stated: str | None) -> Status
         findings=report.findings,
         problems=tuple(problems),
     )
-
-
-def _report(root: Root, stated: dict[str, str | None]) -> Report:
-    return verify_live.verify(root, **stated) if root.is_live else verification.verify(root, **stated)
 
 
 def _installed(root: Root, problems: list[str]) -> tuple[Installed, ...] | None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memproxy_sol import (
@@ -30,11 +30,12 @@ from memproxy_sol import (
 )
 from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
+from memproxy_sol.commands import Shell
 from memproxy_sol.errors import ElfError, HostError, SmfError
 from memproxy_sol.executable import USUAL_DIRECTORIES, reported
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.generation import DEFAULT_PREFIX
-from memproxy_sol.hosts import solaris
+from memproxy_sol.hosts import solaris, solaris_live
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import decode as decode_record
@@ -71,16 +72,26 @@ class Report:
         }
 
 
-def verify(root: Root, *, host: str | None = None, release: str | None = None, machine: str | None = None) -> Report:
+def verify(
+    root: Root,
+    *,
+    host: str | None = None,
+    release: str | None = None,
+    machine: str | None = None,
+    shell: Shell | None = None,
+) -> Report:
     """Judge the host below `root`; the options are those of `hosts.solaris.read`.
 
-    Raises HostError where the tree cannot be judged at all (no Solaris root, an unreadable directory).
+    With a `shell` what the running system says by command is held against its files: not at boot, where nothing but
+    this process may be needed. Raises HostError where the tree cannot be judged at all (no Solaris root, an unreadable
+    directory).
     """
     broken = _unreadable_parts(root)
     if broken:
         return Report(root.path, tuple(broken))
-    facts = solaris.read(root, host=host, release=release, machine=machine)
+    facts = solaris.read(root, host=host, release=release, machine=machine, shell=shell, judging=True)
     checker = _Checker(facts)
+    checker.running_system()
     record = facts.record
     configured = tuple(sorted(record.abis)) if record else ()
     ours_named = any(f.config is not None and entry.generations_named(f.config) for f in facts.configs.values())
@@ -176,6 +187,20 @@ class _Checker:
         prefixes = {abi.generation.rpartition("/lib/memproxy/")[0] for abi in known} - {DEFAULT_PREFIX}
         at_prefix = "".join(f" --prefix {shlex.quote(prefix)}" for prefix in sorted(prefixes)[:1])
         return f"memproxy-sol install{at_root}{at_prefix}" + (f" --bits {bits}" if bits else "")
+
+    def running_system(self) -> None:
+        """What the running system says by command, where it was asked, and what it would have against a change."""
+        live, record = self.facts.live, self.facts.record
+        if live is None:
+            return
+        for directory in sorted({known.generation for known in record.abis.values()}) if record else ():
+            for finding in solaris_live.obstacles(self.root, live, directory, self.facts.written_directories):
+                if finding.identifier == "read-only":
+                    # What nobody can change can be as it was installed.
+                    text = f"{finding.text}: nothing could be changed or taken back now"
+                    finding = replace(finding, severity=NOTE, text=text)
+                self.findings.append(finding)
+        self.findings += live.findings
 
     # The configuration layer.
 

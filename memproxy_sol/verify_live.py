@@ -11,6 +11,7 @@ from typing import Any
 
 from memproxy_sol import process_findings, processes, zones
 from memproxy_sol import verify as verification
+from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError
 from memproxy_sol.findings import NOTE, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
@@ -63,15 +64,18 @@ def verify(
     host: str | None = None,
     release: str | None = None,
     machine: str | None = None,
+    shell: Shell | None = None,
     proc: str | None = None,
     kernel: str | None = None,
 ) -> LiveReport:
     """Judge the live host below `root`, or its zone `zone`; raises HostError as `verify.verify` and for no such zone.
 
-    `proc` and `kernel` are those of `processes.look`.
+    `shell` is that of `verify.verify`, and not used for another zone; `proc` and `kernel` are those of
+    `processes.look`.
     """
     target = root if zone is None else Root(root.host_path(zones.find(root, zone).root))
-    files = verification.verify(target, host=host, release=release, machine=machine)
+    asked = shell if target.is_live else None
+    files = verification.verify(target, host=host, release=release, machine=machine, shell=asked)
     try:
         known = zones.read(root)
     except HostError as error:

@@ -10,6 +10,7 @@ from plumbum import cli
 from memproxy_sol import prometheus, report, verify_live
 from memproxy_sol import verify as verification
 from memproxy_sol.cli.target import TargetCommand
+from memproxy_sol.commands import Shell
 from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_FAILED, EXIT_OK, UsageError
 
 
@@ -19,9 +20,9 @@ class Verify(TargetCommand):
     DESCRIPTION = "Tells whether a host is as it was installed, and what mends it"
     DESCRIPTION_MORE = """
 Judges the runtime linker's configuration files, every library that they name with each directory on its path, the
-exclusion list and the SMF service; on the running system also every process: whether libmemproxy is in it, why not,
-and which route it took. It mends nothing. Exit status: 0 all is well (warnings and notes may be shown),
-3 there is an error, 1 it could not be determined.
+exclusion list and the SMF service; on the running system also what its commands say, held against the files, and every
+process: whether libmemproxy is in it, why not, and which route it took. It mends nothing. Exit
+status: 0 all is well (warnings and notes may be shown), 3 there is an error, 1 it could not be determined.
 """
 
     json: Any = cli.Flag(["--json"], help="Print the findings as JSON")
@@ -36,7 +37,7 @@ and which route it took. It mends nothing. Exit status: 0 all is well (warnings 
         root = self.opened()
         stated = {"host": self.host, "release": self.release, "machine": self.machine}
         if root.is_live:
-            result: verification.Report = verify_live.verify(root, zone=self.zone, **stated)
+            result: verification.Report = verify_live.verify(root, zone=self.zone, shell=Shell(), **stated)
         elif self.zone is not None:
             raise UsageError(
                 "--zone is for the running system", hint="name the zone's root directory with --root, without --zone"

@@ -80,6 +80,12 @@ class SolarisFacts:
         return self.release != "10"
 
     @property
+    def written_directories(self) -> tuple[str, ...]:
+        """The directories that a change writes to, beside those of the generations."""
+        above = tuple(map(os.path.dirname, (LIST_PATH, self.manifest_path)))
+        return (solaris_live.CONFIG_DIRECTORY, record.STATE_DIRECTORY, *above)
+
+    @property
     def imports_by_service(self) -> bool:
         """Whether manifests are left to the service manifest-import: `svccfg import` of another, and `delete`, would
         make administrative customisation there, which masks what files say (reference "smf", section 13)."""
@@ -134,12 +140,14 @@ def read(
     machine: str | None = None,
     tolerant: bool = False,
     shell: Shell | None = None,
+    judging: bool = False,
 ) -> SolarisFacts:
     """The facts of the system below `root`; `host`, `release` and `machine` are used where the image does not say.
 
     With a `shell`, the commands of a live host are asked, too. Raises HostError where the tree does not look like
     Solaris and `host` does not say so, where an option contradicts the image, and for whatever cannot be read.
-    `tolerant` takes the latter for absent: uninstall must not refuse because the present state is bad.
+    `tolerant` takes the latter for absent: uninstall must not refuse because the present state is bad. `judging` only
+    takes a running system whose commands do not say that it is Solaris for what its files say.
     """
 
     def look(path: str) -> FileState | None:
@@ -151,7 +159,7 @@ def read(
             raise
 
     known = _known(root, tolerant)
-    live = None if shell is None or not root.is_live else solaris_live.read(root, shell, tolerant)
+    live = None if shell is None or not root.is_live else solaris_live.read(root, shell, tolerant or judging)
     release_line = _first_line(look("/etc/release"))
     headers = {bits: _libc_header(look(path), path, tolerant) for bits, path in _LIBC.items()}
     if release_line is None and not any(headers.values()) and host != "solaris" and known is None and not live:

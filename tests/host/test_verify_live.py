@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 
 from memproxy_sol import prometheus, smf_method
 from memproxy_sol.cli import main
-from tests.host.laboratory import Process, Program, Result
+from memproxy_sol.crle import PROGRAM as CRLE
+from memproxy_sol.hosts.solaris_live import ISAINFO, UNAME, ZONENAME
+from memproxy_sol.live_probe import program_of
+from tests.host.laboratory import Fault, Laboratory, Process, Program, Result
 from tests.host.live import Live
 from tests.host.live_processes import draw
 from tests.solaris_proc import record
@@ -184,6 +188,68 @@ def test_the_boot_service_looks_at_no_process(installed: Live, monkeypatch: pyte
     assert "processes" not in installed.capsys.readouterr().out
 
 
+# ---- What the system says by command.
+
+
+def test_crle_that_reads_the_file_otherwise_than_we(installed: Live) -> None:
+    draw(installed)
+    shown = installed.lab.execute([CRLE, "-64"]).out.replace(b"libmemproxy.so", b"libother.so")
+    installed.lab.faults[CRLE] = Fault(out=shown, when=lambda argv: "-64" in argv)
+    value = verify(installed, status=3)
+    assert {name for name, severity in identifiers(value).items() if severity == "error"} == {"crle-disagrees"}
+    assert installed.run("status", "--json") == 0
+    assert json.loads(installed.out)["errors"] == 1
+
+
+def test_a_system_that_cannot_be_changed_now_can_be_as_it_was_installed(installed: Live) -> None:
+    draw(installed)
+    installed.write("etc/mnttab", b"swap\t/var/run\ttmpfs\trw\t0\nrpool/x\t/\tzfs\tro\t0\n")
+    value = verify(installed)
+    assert identifiers(value)["read-only"] == "note"
+    (one,) = {finding["text"] for finding in value["findings"] if finding["id"] == "read-only"}
+    assert one == "lies on a file system that is read-only: nothing could be changed or taken back now"
+
+
+def test_libraries_that_the_next_boot_loses(installed: Live) -> None:
+    draw(installed)
+    installed.write(
+        "etc/mnttab",
+        b"/devices/ramdisk:a\t/\tufs\trw\t0\nzones/var\t/var\tzfs\trw\t0\nswap\t/var/run\ttmpfs\trw\t0\n",
+    )
+    assert identifiers(verify(installed, status=3))["prefix-volatile"] == "error"
+
+
+@pytest.mark.parametrize("command", [UNAME, ISAINFO, ZONENAME, CRLE])
+@pytest.mark.parametrize("fault", [Fault(status=1, out=b"", err=b"no\n"), Fault(seconds=3600), Fault(missing=True)])
+def test_a_command_that_does_not_answer_is_a_warning(command: str, fault: Fault, installed: Live) -> None:
+    draw(installed)
+    installed.lab.faults[command] = fault
+    value = verify(installed)
+    asked = {"host-command", "crle-unreadable", "crle-missing"}
+    assert {identifiers(value)[name] for name in asked & set(identifiers(value))} == {"warning"}
+
+
+def test_the_boot_service_asks_no_command(installed: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMF_FMRI", "svc:/site/memproxy:default")
+    asked = installed / "tmp/asked"
+    asked.parent.mkdir(exist_ok=True)
+
+    def instead(lab: Laboratory, argv: Sequence[str], *others: Any) -> Result:
+        with asked.open("a") as stream:  # a child of the method writes it
+            stream.write(f"{argv[0]}\n")
+        return Result(1)
+
+    for command in list(installed.lab.programs):
+        installed.lab.faults[command] = Fault(instead=instead)
+    probes = [program_of(installed.root, bits) for bits in (32, 64)]
+    for path in {probe[0] for probe in probes if probe is not None}:
+        del installed.lab.faults[path]
+    assert smf_method.main(["--smf"]) == 0, installed.capsys.readouterr().out
+    assert not asked.exists()
+    installed.run("verify")
+    assert CRLE in asked.read_text().splitlines()
+
+
 # ---- Zones.
 
 
@@ -219,6 +285,7 @@ def test_zones_are_named_and_not_judged(zoned: Live) -> None:
         ("gone", "configured", 0, 0),
     ]
     assert identifiers(value)["zones-not-judged"] == "note"
+    assert identifiers(value)["zones-untouched"] == "note"
     assert not [finding for finding in value["findings"] if finding["where"] == "processes"]
     assert zoned.snapshot(inodes=True) == before
 
