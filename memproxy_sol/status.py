@@ -20,7 +20,6 @@ from memproxy_sol.process import LOADED, Process
 from memproxy_sol.root import Root
 from memproxy_sol.smf import Smf
 from memproxy_sol.smf_manifest import FMRI
-from memproxy_sol.verify import Report
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_no_step_is_believed(verb: str, fault: Fault, live: Live) -> None:
 @pytest.mark.parametrize("letters", ["R", "", "TR"])
 def test_an_activation_for_good_is_not_taken_for_one_boot(letters: str, live: Live) -> None:
     lines = f"{FIRST};u;N;/;1;static;1\nmemproxy-1;u;{letters};;1;static;1\n"
-    activated = []
+    activated: list[Sequence[str]] = []
 
     def instead(lab: Laboratory, argv: Sequence[str], env: Mapping[str, str], uid: int, stdin: bytes) -> Result:
         if activated and argv[1] == "list":

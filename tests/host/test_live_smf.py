@@ -337,9 +337,10 @@ def test_it_comes_and_goes_on_every_release(
 
 
 def test_a_method_that_fails_takes_the_install_back(host: Host) -> None:
+    plan = host.plan()
     host.lab.faults["/usr/local/bin/memproxy-sol"] = Fault(status=1, out=b"", err=b"Traceback: no module\n")
     with pytest.raises(ChangeError, match=r"is in maintenance \(fault_threshold_reached\): Traceback: no module; the "):
-        host.install()
+        host.carry_out(plan)
     assert host.system.state(FMRI) is None
     assert configurations(host) == [None, None]
     assert journal.unfinished(host.root) is None

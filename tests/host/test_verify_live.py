@@ -262,9 +262,8 @@ def zoned(installed: Live) -> Live:
         b"old:installed:/zones/old:\ngone:configured:/zones/gone\n",
     )
     for name in ("web", "old"):
-        root = installed / f"zones/{name}/root"
-        shutil.copytree(installed / "etc", root / "etc")
-        shutil.copytree(installed / "lib", root / "lib", symlinks=True)
+        for top in ("etc", "lib"):
+            shutil.copytree(installed / top, installed / f"zones/{name}/root" / top, symlinks=top == "lib")
     shutil.copytree(installed / "usr", installed / "zones/web/root/usr", symlinks=True)
     shutil.copytree(installed / "var", installed / "zones/web/root/var", symlinks=True)
     drawn = draw(installed)
