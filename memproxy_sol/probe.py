@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from memproxy_sol.errors import printable
+from memproxy_sol.generation import LIBRARY, NAMED
 
 SECONDS = 10.0
 """How long a probe may take unless it is said to take longer."""
@@ -99,6 +100,12 @@ class Outcome:
         return None if found is None else printable(found[0])
 
     @property
+    def complains_of_ours(self) -> bool:
+        """Whether the runtime linker complains of something in a generation, and not of another's preload alone."""
+        lines = [found[0] for found in _COMPLAINT.finditer(_text(self.err))]
+        return any(LIBRARY in line or NAMED.search(line.encode("utf-8", "surrogateescape")) for line in lines)
+
+    @property
     def started(self) -> str | None:
         """None if the program ran and ended with 0, else what happened instead, in words."""
         if self.problem:
@@ -115,7 +122,8 @@ class Outcome:
         failed = self.started
         if failed is not None:
             return failed
-        if self.complaint is not None:
+        # Of another's preload every set-id program is warned, before the change and after it.
+        if self.complaint is not None and not (self.probe.secure and not self.complains_of_ours):
             return f"the runtime linker says: {self.complaint}"
         if self.probe.secure:
             return None

@@ -170,3 +170,13 @@ def test_a_service_that_a_trial_left_in_smf_is_taken_out(
     assert live.lab.execute(["/usr/bin/svcs", "-H", "svc:/site/memproxy:default"], {}).status != 0
     assert live.uninstall() == 0
     assert "nothing to do" in live.out
+
+
+def test_set_id_programs_that_were_warned_of_another_preload_before(live: Live) -> None:
+    """What is not ours, and was so before, is no reason to take a change back."""
+    with_preload(live, "libplain.so")
+    warned = live.lab.execute(["/usr/bin/uptime"], {}, uid=100).err
+    assert b"warning: libplain.so" in warned
+    assert live.install("--try", "600") == 0, live.err
+    assert "set-id /usr/bin/uptime" in live.out
+    assert live.run("confirm") == 0, live.err
