@@ -95,6 +95,7 @@ class Watch:
             guard = Guard(held, trial, written, state, theirs, listener, self._clock, self._wait)
             try:
                 guard_process.start(guard, null, ours)
+                theirs.close()  # or the end of a guard that dies now would not be seen
                 self._channel = ours
                 self._expect("armed")
             except BaseException:

@@ -725,6 +725,15 @@ def test_a_guard_that_cannot_be_armed_leaves_all_as_it_is(root: Root, monkeypatc
     assert seen(root) == before
 
 
+def test_a_guard_that_dies_before_it_is_armed_is_not_waited_for(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor of its end of the channel that stayed open here would keep it alive."""
+    monkeypatch.setattr(guard_process, "_lock_memory", lambda: os._exit(1))
+    before = seen(root)
+    with pytest.raises(ChangeError, match="is gone"):
+        run_journal(root, guard.Watch(root, 60.0), planned(root))
+    assert seen(root) == before
+
+
 def test_no_second_trial_beside_a_pending_one(root: Root, trying: Callable[..., Trying]) -> None:
     trying()
     with pytest.raises(ChangeError, match="another trial is pending"):
