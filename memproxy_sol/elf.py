@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from memproxy_sol.errors import ElfError
+from memproxy_sol.errors import ElfError, MemproxyError
 
 KINDS = {1: "relocatable", 2: "executable", 3: "shared", 4: "core"}
 """e_type in words. A position-independent executable is "shared" with an interpreter."""
@@ -106,8 +106,8 @@ def read(path: str | os.PathLike[str]) -> Library:
     with stream:
         try:
             return _Reader(stream, where).library()
-        except ElfError:
-            raise
+        except MemproxyError:
+            raise  # ours, or a signal that has come meanwhile: no damage of the file
         except Exception as error:
             # pyelftools raises whatever a damaged byte leads it to (construct errors, KeyError, UnicodeError ...).
             raise ElfError(f"damaged ELF file: {error or type(error).__name__}", where=where) from error

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memproxy_sol import elf
-from memproxy_sol.errors import ElfError
+from memproxy_sol.errors import ElfError, Interrupted
 
 DIRECTORIES = {
     64: ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
@@ -442,3 +443,12 @@ def test_a_sparse_giant(tmp_path: Path) -> None:
 def test_importing_elf_does_not_import_pyelftools() -> None:
     command = [sys.executable, "-c", "import sys, memproxy_sol.elf; sys.exit('elftools' in sys.modules)"]
     assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_signal_while_a_file_is_read_is_no_damage_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(reader: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(elf._Reader, "library", interrupted)
+    with pytest.raises(Interrupted):
+        elf.read(sys.executable)
