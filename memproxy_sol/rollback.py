@@ -119,13 +119,15 @@ class _Rollback:
         self.after: dict[str, FileState | None] = {}
         """What the files will be that the plan looks at."""
         self.present = facts.record
+        if number == 1 and isinstance(history[0], Damaged) and self.present is not None:
+            self.was = self._before_everything(self.present)
         self.record = self._record_before()
         self.generations = self._generations()
 
     def plan(self) -> Plan:
         for entry in self.history:
             if isinstance(entry, Damaged) and entry.number >= self.number:
-                text = f"{entry.problem}; what this change did can be told only by what others say"
+                text = f"{entry.problem}; what this change did is told by the changes beside it and by the record alone"
                 self.findings.append(Finding("journal-damaged", WARNING, entry.path, text, entry.hint))
         first: list[Step] = []
         last: list[Step] = []
@@ -168,6 +170,19 @@ class _Rollback:
             text = f"{error.what}, as it was before change {self.number}: our entry is left out"
             self.findings.append(Finding("record-damaged", WARNING, RECORD_PATH, text, "install again"))
             return Record()
+
+    def _before_everything(self, record: Record) -> dict[str, Was]:
+        """What the record says of the time before the first change, whose own journal is damaged."""
+        found = {RECORD_PATH: Was(None, None, "")}
+        for path, value in record.files.items():
+            now = self._read(path)
+            ours = now if now is not None and digest(now.data) == value else None
+            found[path] = Was(None, ours, "made by memproxy-sol")
+        for bits, known in record.abis.items():
+            now = self.facts.configs[bits].state if bits in self.facts.configs else None
+            ours = now if now is not None and digest(now.data) == known.written else None
+            found[ABIS[bits].config_path] = Was(known.original, ours, "")
+        return found
 
     def _generations(self) -> dict[str, dict[str, str]]:
         """All generations that are known and still in their place."""
@@ -236,7 +251,7 @@ class _Rollback:
 
     def _service(self, path: str, was: Was, now: FileState | None) -> ChangeService | None:
         known, enabled = self.service is not None, self.service is not None and self.service.enabled
-        wanted = was.service or Service(was.before, was.before is not None, enabled)
+        wanted = was.service or Service(was.before, was.before is not None, enabled and was.before is not None)
         # Who has switched it off since has switched it off.
         wanted = replace(wanted, enabled=wanted.enabled and (enabled or not known))
         present = Service(now, known, enabled)

@@ -349,6 +349,20 @@ def test_a_damaged_journal_is_no_obstacle(image: Image, story: list[dict[str, An
     assert image.run("verify") == 0, image.out
 
 
+@pytest.mark.parametrize("command", ["uninstall", "rollback"])
+def test_undo_runs_past_a_last_journal_that_is_damaged(installed: Image, command: str) -> None:
+    path = installed / changes.path_of(1)[1:]
+    path.write_bytes(path.read_bytes()[:-100] + b"\n" + changes.line({"begin": 5}))
+    assert installed.install() == 1
+    assert "is damaged" in installed.err
+    assert installed.run(command) == 0
+    assert "what that change did is not taken back by it" in installed.err
+    for bits in BOTH:
+        assert not (installed / CONFIG[bits]).exists() or not config_of(installed, bits).environment
+    assert installed.install() == 0, installed.err
+    assert installed.run("verify") == 0, installed.out
+
+
 def test_every_damaged_journal_alone_is_no_obstacle(image: Image, story: list[dict[str, Any]]) -> None:
     for number in (1, 2, 3, 4, 5):
         path = image / changes.path_of(number)[1:]
