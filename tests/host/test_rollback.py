@@ -252,6 +252,20 @@ def test_a_generation_that_is_gone_or_damaged_is_never_named_again(image: Image,
     assert image.run("verify") == 0
 
 
+def test_nor_into_a_configuration_that_others_changed(image: Image) -> None:
+    assert image.install() == 0
+    former = image.generation()
+    assert image.install(allocator="libother.so") == 0
+    theirs = dataclasses.replace(config_of(image, 32), library_path=("/lib", "/usr/lib", "/opt/theirs"))
+    (image / CONFIG[32]).write_bytes(encode(theirs))
+    shutil.rmtree(former)
+    assert image.run("rollback") == 0
+    assert image.out.count("generation-unusable") == 2
+    assert config_of(image, 32).library_path == ("/lib", "/usr/lib", "/opt/theirs")
+    assert not config_of(image, 32).environment
+    assert not (image / CONFIG[64]).exists()
+
+
 def fifo(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
