@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,7 +21,9 @@ import pytest
 
 import memproxy_sol
 from hunt.calls import Calls
+from memproxy_sol import elf
 from memproxy_sol.cli import main
+from memproxy_sol.elf import Library
 from memproxy_sol.smf import Smf
 from tests.host import live as lives
 
@@ -44,6 +48,24 @@ class Ground:
                 importlib.import_module(module.name)  # once, and not in each child
         self.lab = self.live.lab
         self.top = top
+        self._remember_objects(patch)
+
+    def _remember_objects(self, patch: pytest.MonkeyPatch) -> None:
+        """Objects are taken apart once, and not in each child: what they are depends on their content alone."""
+        known: dict[bytes, Library] = {}
+        take_apart = elf.read
+
+        def read(path: str) -> Library:
+            try:
+                found = known.get(hashlib.sha256(Path(path).read_bytes()).digest())
+            except OSError:
+                found = None
+            return take_apart(path) if found is None else replace(found, path=path)
+
+        for place in (self.objects, self.top / "lib"):
+            for path in place.rglob("*.so*"):
+                known[hashlib.sha256(path.read_bytes()).digest()] = take_apart(os.fspath(path))
+        patch.setattr(elf, "read", read)
 
     def keep(self, name: str) -> None:
         """Remember the tree as it is, under a name."""
@@ -124,20 +146,33 @@ class Ground:
                 target = path[len(str(self.top)) :]
                 if any(target == own or target.startswith(f"{own}/") for own in OWN):
                     continue
-                found[target] = _told(path)
+                found[target] = told(path)
         return found
 
-    def end_guards(self) -> None:
-        """End whatever still guards a trial of this tree."""
+    def guards(self) -> list[int]:
+        """The processes that guard a trial of this tree."""
+        found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 held = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
             except OSError:
                 continue
             if int(pid) != os.getpid() and any(name.startswith(f"{self.top}/") for name in held):
-                os.kill(int(pid), signal.SIGKILL)
-                while _lives(pid):
-                    time.sleep(0.005)
+                found.append(int(pid))
+        return found
+
+    def end_guards(self) -> None:
+        """End whatever still guards a trial of this tree."""
+        for pid in self.guards():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while _lives(pid):
+                time.sleep(0.005)
+
+    def wait_for_guards(self) -> None:
+        """Until whatever guards a trial has come to its end."""
+        while self.guards():
+            time.sleep(0.05)
 
 
 class _Unread:
@@ -145,14 +180,14 @@ class _Unread:
         return "", ""
 
 
-def _lives(pid: str) -> bool:
+def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
 
-def _told(path: str) -> str:
+def told(path: str) -> str:
     status = os.lstat(path)
     head = f"{stat.filemode(status.st_mode)} {status.st_uid} {status.st_gid}"
     if stat.S_ISLNK(status.st_mode):
