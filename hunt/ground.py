@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import io
 import os
 import pkgutil
 import shutil
@@ -12,6 +13,7 @@ import signal
 import stat
 import subprocess
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +119,17 @@ class Ground:
         self.said, _, seen = result.out.decode("utf-8", "replace").partition(_MARK + "\n")
         self.seen = seen.split("\n")
         return result.status, self.said + result.err.decode("utf-8", "replace")
+
+    def run_here(self, arguments: Sequence[str]) -> tuple[int, str]:
+        """`run` without a process of its own, which takes half as long; nothing can be struck."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                status = main(list(arguments))
+            except Exception:
+                said.write(traceback.format_exc())
+                status = 120
+        return status, said.getvalue()
 
     def count(self, arguments: Sequence[str]) -> list[str]:
         """The names of the calls that the command makes, in order."""

@@ -266,7 +266,7 @@ class _Game:
         try:
             if self.kind == "plain":
                 self.admin.write(POLICY, b"service = false\n")
-            for at, operation in enumerate(operations):
+            for at, operation in enumerate(operations):  # noqa: B007 - told below
                 self.one(tuple(operation))
             at, operation = len(operations), ("the end",)
             self.end()
@@ -304,7 +304,8 @@ class _Game:
         if struck:
             deed, number, guard = struck
             calls = Calls(number, deed, self.ground.concerns, guard=guard)
-        status, said = self.ground.run([*name.split(), *place, *words], calls)
+        full = [*name.split(), *place, *words]
+        status, said = self.ground.run_here(full) if calls is None else self.ground.run(full, calls)
         allowed = (0, 1, 3, KILLED) if struck and struck[0] in KILLS else (0, 1, 3)
         if status not in allowed or "Traceback" in said:
             raise _Wrong(f"ENDED: {name} with {status}: {said[-1500:]}")
