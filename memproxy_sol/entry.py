@@ -9,12 +9,14 @@ ours is joined to the definition that is in force, behind the others' objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable
 
 from memproxy_sol.abi import Abi
-from memproxy_sol.ld_config import LdConfig, Variable
+from memproxy_sol.errors import LdConfigError
+from memproxy_sol.ld_config import LdConfig, Variable, decode, new
+from memproxy_sol.record import AbiRecord
 
 GENERATION_NAME = re.compile(r"[0-9a-f]{16}")
 _OURS = re.compile(
@@ -98,13 +100,39 @@ def put(config: LdConfig, abi: Abi, entry: Entry) -> LdConfig:
     return changed
 
 
-def strip(config: LdConfig, abi: Abi, added_directories: Sequence[str] = ()) -> LdConfig:
-    """`config` less everything that is ours; `added_directories` are library directories which we added."""
+def carried(former: LdConfig, abi: Abi) -> dict[bool, tuple[str, ...]]:
+    """By kind (permanent or not) the items that our suffixed definition, if we made it, took over from the plain one.
+
+    A kind of which `former`, the configuration before us, had a suffixed definition is not there: it was joined.
+    """
+    found = {}
+    for permanent in (True, False):
+        same_kind = [v for v in former.environment or () if v.permanent == permanent]
+        if not any(v.name == abi.preload_variable for v in same_kind):
+            plain = [v for v in same_kind if v.name == "LD_PRELOAD"]
+            found[permanent] = tuple(split_items((plain[-1] if permanent else plain[0]).value or "")) if plain else ()
+    return found
+
+
+def strip(
+    config: LdConfig,
+    abi: Abi,
+    added_directories: Sequence[str] = (),
+    made: Mapping[bool, tuple[str, ...]] | None = None,
+) -> LdConfig:
+    """`config` less everything that is ours; `added_directories` are library directories which we added.
+
+    `made` is what `carried` says of the configuration before us, where that is known: a suffixed definition that we
+    made goes as a whole, so that what others have made of the plain one since comes into force.
+    """
     variables = []
     for variable in config.environment or ():
         value = variable.value
         if value is not None and any(is_ours(item) for item in split_items(value)):
             rest = without_items(value, is_ours)
+            as_made = None if made is None or variable.name != abi.preload_variable else made.get(variable.permanent)
+            if as_made == tuple(split_items(rest)):
+                continue
             # An emptied definition goes, unless another, which it displaces, would come into force by that.
             if rest or any(_same_slot(variable, other, abi) for other in config.environment or ()):
                 variables.append(replace(variable, text=f"{variable.name}={rest}"))
@@ -119,6 +147,17 @@ def strip(config: LdConfig, abi: Abi, added_directories: Sequence[str] = ()) -> 
         trusted_directories=_without(config.trusted_directories, is_our_directory, abi.default_trusted_directories),
         library_path=_without(config.library_path, lambda d: d in added_directories, abi.default_library_path),
     )
+
+
+def taken_out(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConfig:
+    """A configuration that others may have changed since install, less our entry; `known` is of the record."""
+    if known is None:
+        return strip(config, abi)
+    try:
+        former = decode(known.original.data, layout=config.layout) if known.original else new(config.layout)
+    except LdConfigError:
+        return strip(config, abi, known.library_path)
+    return strip(config, abi, known.library_path, carried(former, abi))
 
 
 def without_preload(config: LdConfig, abi: Abi, unwanted: Callable[[str], bool]) -> LdConfig:

@@ -237,7 +237,7 @@ def _without_ours(facts: SolarisFacts, file: ConfigFile, known: AbiRecord | None
         except LdConfigError:
             return fresh, known.original
     assert file.config is not None, "preflight refuses a file that cannot be decoded"
-    stripped = entries.strip(file.config, abi, known.library_path if known else ())
+    stripped = entries.taken_out(file.config, abi, known)
     if known is not None:
         if digest(file.state.data) == known.written:
             return stripped, known.original

@@ -114,8 +114,7 @@ def _restore(
         return ConfigChange(abi, file.config, _decoded(facts, known.original, file)), [step], []
     if file.config is None:
         return _set_aside(facts, abi, file, known)
-    stripped = entries.strip(file.config, abi, known.library_path if known else ())
-    stripped = with_adopted(stripped, abi, known)
+    stripped = with_adopted(entries.taken_out(file.config, abi, known), abi, known)
     if stripped == file.config:
         return nothing, [], []
     original = known.original if known else None

@@ -284,6 +284,11 @@ class _Checker:
                 text = "the allocator does not stand right behind libmemproxy in the list of preloads"
                 self.add("preload-order", ERROR, path, text, mend)
             self._kind(file, known, wanted[0], mend)
+            alone = preloads.effective(entry.taken_out(file.config, abi, known), self.facts.layout(abi))
+            displaced = [item.name for item in alone.preloads if item.name not in names]
+            if displaced:
+                text = f"LD_PRELOAD names {displaced[0]}, which is not loaded: the entry of memproxy displaces it"
+                self.add("preload-others-displaced", WARNING, path, text, mend)
         strangers = [name for name in names if entry.is_ours(name) and name not in wanted]
         if strangers:
             text = f"also preloads {strangers[0]}, of another generation"

@@ -137,6 +137,10 @@ CASES: dict[str, tuple[str, Break]] = {
         "preload-displaced",
         edit(64, environment=also(Variable.define("LD_PRELOAD_64", "libplain.so", True), first=True)),
     ),
+    "another's object displaced by ours": (
+        "preload-others-displaced",
+        edit(32, environment=also(Variable.define("LD_PRELOAD", "libplain.so", True))),
+    ),
     "order turned round": ("preload-order", edit(32, environment=items(lambda i: i[::-1]))),
     "a stranger between": ("preload-order", edit(32, environment=items(lambda i: [i[0], "libplain.so", i[1]]))),
     "made replaceable": (
@@ -263,6 +267,7 @@ CASES: dict[str, tuple[str, Break]] = {
     ),
 }
 HARMLESS = {
+    "preload-others-displaced",
     "preload-kind",
     "trusted-default-missing",
     "config-changed",

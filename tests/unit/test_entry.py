@@ -116,3 +116,29 @@ def test_a_file_from_before_lib_was_split_keeps_its_meaning() -> None:
     assert put.flags & 8
     assert put.library_path == ("/lib", "/usr/lib", "/opt/lib")
     assert preloads.effective(put, layout).library_path == preloads.effective(old, layout).library_path
+
+
+def variables(*texts: str) -> tuple[Variable, ...]:
+    return tuple(Variable.define(*text.split("=", 1), True) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "wanted"),
+    [
+        ((), "LD_PRELOAD=/x/b.so", ("/x/b.so",)),
+        (("LD_PRELOAD=a.so",), "LD_PRELOAD=/x/b.so", ("/x/b.so",)),
+        (("LD_PRELOAD=a.so",), "", ()),
+        (("LD_PRELOAD=a.so", "LD_PRELOAD_64=c.so"), "LD_PRELOAD=/x/b.so", ("c.so",)),
+    ],
+    ids=["added", "replaced", "removed", "displaced by their own"],
+)
+def test_what_others_made_of_the_plain_definition_since_is_in_force_without_ours(
+    before: tuple[str, ...], later: str, wanted: tuple[str, ...]
+) -> None:
+    chosen, layout = abi.ABIS[64], layout_for(abi.X86, 64)
+    former = dataclasses.replace(new(layout), environment=variables(*before) or None)
+    put = entry.put(former, chosen, ours(64))
+    rest = tuple(v for v in put.environment or () if v.name != "LD_PRELOAD")
+    edited = dataclasses.replace(put, environment=(*(variables(later) if later else ()), *rest))
+    stripped = entry.strip(edited, chosen, (), entry.carried(former, chosen))
+    assert tuple(item.name for item in preloads.effective(stripped, layout).preloads) == wanted
