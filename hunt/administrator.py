@@ -7,6 +7,7 @@ amounts to; both are read with the laboratory's runtime linker, not with the cod
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -98,6 +99,9 @@ class Administrator:
         """All that ever was."""
         self.edited: set[int] = set()
         """ABIs whose file was edited while ours was in it: what is put back need not be the former bytes."""
+        self.displaced: set[int] = set()
+        """ABIs of which a definition of LD_PRELOAD was edited with ours in force: until the next install or uninstall
+        ours may displace it, which verify tells (preload-others-displaced)."""
         self.files: dict[str, str] = {}
         """Paths of theirs, and what lies there."""
         self.lines: set[str] = set()
@@ -156,6 +160,8 @@ class Administrator:
         self._choose(bits)
         shadow = self._shadow(bits, self.wanted[bits][0])
         before = self.live(bits)
+        if words[-1].startswith("LD_PRELOAD=") and effect(before, bits).ours:
+            self.displaced.add(bits)
         if not self.crle(bits, CONFIG[bits], words):
             return
         if not self.crle(bits, shadow, words):
@@ -200,6 +206,8 @@ class Administrator:
         before = data
         if not live or not self.crle(bits, CONFIG[bits], [word for pair in live for word in pair]):
             return
+        if dropped[1].startswith("LD_PRELOAD=") and effect(before, bits).ours:
+            self.displaced.add(bits)
         wanted = self.path(shadow).read_bytes() if rest and self.crle(bits, shadow, rest) else None
         self._edited(bits, before, [wanted])
 
@@ -291,7 +299,12 @@ class Administrator:
             if self.is_pending(bits) and self.live(bits) is None:
                 continue  # after a reboot, before the next command
             now = effect(self.live(bits), bits)
-            if not any(effect(one, bits).theirs == now.theirs for one in self.wanted[bits]):
+            if bits in self.displaced:
+                now = dataclasses.replace(now, preloads=())
+            wanted = [effect(one, bits) for one in self.wanted[bits]]
+            if bits in self.displaced:
+                wanted = [dataclasses.replace(one, preloads=()) for one in wanted]
+            if not any(one.theirs == now.theirs for one in wanted):
                 return f"LOST of {CONFIG[bits]}: it amounts to {now}, not to {effect(self.wanted[bits][0], bits)}"
         for target, was in self.files.items():
             path = str(self.path(target))
@@ -310,7 +323,8 @@ class Administrator:
     def settled(self) -> None:
         """A command of ours has ended: what it chose to put back is what is wanted from now on."""
         for bits in (32, 64):
-            if len(self.wanted[bits]) > 1 and not self.is_pending(bits) and self.live(bits) is not None:
+            live = self.live(bits)
+            if len(self.wanted[bits]) > 1 and not self.is_pending(bits) and live not in (None, self.wanted[bits][0]):
                 self._choose(bits)
 
 

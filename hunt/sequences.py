@@ -328,6 +328,7 @@ class _Game:
             words += ["--try", str(seconds)]
         status = self.command("install", words, struck)
         if status == 0:
+            self.admin.displaced -= {*wanted}
             for one in wanted:
                 if not self.admin.has_ours(one) and not struck:
                     raise _Wrong(f"NOT INSTALLED: install ended with 0, and {CONFIG[one]} does not name it")
@@ -340,6 +341,7 @@ class _Game:
         words = [*(["--bits", bits] if bits else []), *(["--purge"] if purge else [])]
         status = self.command("uninstall", words, struck)
         if status == 0:
+            self.admin.displaced -= {int(bits)} if bits else {32, 64}
             self.nothing_of_ours((int(bits),) if bits else (32, 64))
         if status == 0 and bits is None and RECORD in self.admin.excused:
             self.done["without record"] += 1
@@ -367,6 +369,7 @@ class _Game:
     def exclude(self, verb: str, program: str, struck: list[Any] | None) -> None:
         """exclude add or remove; what is added is theirs from then on."""
         status = self.command(f"exclude {verb}", [program], struck)
+        self.done["exclude"] += 1
         if status == 0 and verb == "add":
             self.admin.lines |= {line for line in self.admin.list_lines() if line.split(" ")[0] == program}
         elif verb == "remove" or status != 0:
@@ -494,6 +497,7 @@ class _Game:
         self.judge()
         for words in ([], ["--purge"]):
             status = self.command("uninstall", words)
+            self.admin.displaced.clear()
             if status != 0:
                 raise _Wrong(f"NO UNINSTALL: it ended with {status}: {self.said[-600:]}")
             self.nothing_of_ours((32, 64))
@@ -521,7 +525,7 @@ class _Game:
 
     def list_was_touched(self) -> bool:
         """Whether anybody has edited the exclusion list, so that uninstall keeps it."""
-        return any(self.done[name] for name in ("line", "list", "exclude add 0", "exclude remove 0"))
+        return any(self.done[name] for name in ("line", "list", "exclude"))
 
     def excuses(self) -> set[str]:
         """Where something may be left."""
