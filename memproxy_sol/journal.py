@@ -38,6 +38,7 @@ from memproxy_sol import steps as step_values
 from memproxy_sol.abi import ABIS
 from memproxy_sol.changes import CHANGES, Change, history, line, unfinished
 from memproxy_sol.errors import ChangeError, HostError, Interrupted, SmfError
+from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.pending import Keeper
 from memproxy_sol.record import STATE_DIRECTORY
 from memproxy_sol.root import MAX_READ, FileState, Root
@@ -243,7 +244,8 @@ def _recover(root: Root, change: Change, services: Services | None) -> str:
 
 
 def sweep(root: Root) -> None:
-    """Remove what a change left that was killed before its journal, or after its end, had a name."""
+    """Remove what a change left that was killed before its journal, or after its end, had a name; or an `exclude`."""
+    files.discard(root.host_path(LIST_PATH) + files.NEW)
     for directory in _ancestors(root.resolve(STATE_DIRECTORY)):
         host = root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}")
         if _holds_ours_alone(host):
@@ -346,8 +348,10 @@ def _undo(root: Root, change: Change, begun: int, services: Services | None = No
         _undo_step(root, step, services)
     if changes.tried(change):
         pending.clear_run(root)
-    if change.directories:
-        # The first change of this host: without it there would be no journal at all.
+    placed = [step.directory for step in change.steps[:begun] if isinstance(step, PlaceGeneration)]
+    if change.directories and not any(root.exists(directory) for directory in placed):
+        # The first change of this host: without it there would be no journal at all. A generation that others have
+        # come to name stays, and so does the journal, which alone knows of it.
         _close(root, reversed(change.directories))
     elif root.exists(change.path):
         changes.append(root.host_path(change.path), {"state": "undone"})

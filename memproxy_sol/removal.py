@@ -23,7 +23,7 @@ from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState, Root
 from memproxy_sol.smf import State
-from memproxy_sol.steps import RemoveGeneration, ReplaceFile, Step
+from memproxy_sol.steps import MakeDirectory, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
 
 
 def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: State | None = None) -> Plan:
@@ -56,9 +56,10 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
             plan_steps += _orphan(facts, service)
     generations = dict(record.generations)
     if purge:
-        named = _generations_named(facts, after)
-        for directory in sorted(record.generations):
-            blocked = _why_kept(facts, directory, named)
+        generations = {**_placed(facts), **generations}
+        named = _generations_named(facts, after, tuple(generations))
+        for directory in sorted(generations):
+            blocked = _why_kept(facts, directory, named, tuple(generations[directory]))
             if blocked is None:
                 if facts.root.exists(directory):
                     plan_steps.append(RemoveGeneration(directory))
@@ -243,7 +244,20 @@ def _orphan(facts: SolarisFacts, service: State) -> list[Step]:
     return [*service_plan.retire(facts, None, service)] if gone else []
 
 
-def _generations_named(facts: SolarisFacts, after: dict[int, FileState | None]) -> dict[str, str]:
+def _placed(facts: SolarisFacts) -> dict[str, dict[str, str]]:
+    """Generations of which only the journal knows: their change was taken back, or the record is gone."""
+    return {
+        step.directory: dict(step.digests)
+        for change in changes.history(facts.root)
+        if isinstance(change, changes.Change)
+        for step in change.steps
+        if isinstance(step, PlaceGeneration) and facts.root.exists(step.directory)
+    }
+
+
+def _generations_named(
+    facts: SolarisFacts, after: dict[int, FileState | None], generations: tuple[str, ...]
+) -> dict[str, str]:
     """Every configuration, of this host and of the zones below it, that will still name a generation."""
     contents = {ABIS[bits].config_path: state.data for bits, state in after.items() if state is not None}
     for zone in _zone_roots(facts.root):
@@ -253,7 +267,7 @@ def _generations_named(facts: SolarisFacts, after: dict[int, FileState | None]) 
                 contents[zone + path] = state.data
     named: dict[str, str] = {}
     for path, data in contents.items():
-        for directory in facts.record.generations if facts.record else ():
+        for directory in generations:
             if directory.encode("utf-8", "surrogateescape") in data:
                 named[directory] = path
     return named
@@ -266,11 +280,11 @@ def _zone_roots(root: Root) -> tuple[str, ...]:
     return tuple(f"{f[2]}/root" for f in fields if len(f) >= 3 and f[0] != "global" and f[2].startswith("/"))
 
 
-def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str]) -> Finding | None:
+def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str], known: tuple[str, ...]) -> Finding | None:
+    """Why a generation, whose members are `known`, is not removed."""
     if directory in named:
         text = f"is kept: {named[directory]} still names it"
         return Finding("generation-in-use", WARNING, directory, text, "uninstall there first")
-    known = facts.record.generations[directory] if facts.record else {}
     strangers = [name for name in _files_below(facts.root, directory) if name not in known]
     if strangers:
         text = f"is kept: it holds {strangers[0]}, which is not ours"
@@ -297,4 +311,5 @@ def _cleanup(facts: SolarisFacts, record: Record) -> tuple[str, ...]:
     # What a damaged journal made stays.
     known = [change for change in changes.history(facts.root) if isinstance(change, changes.Change)]
     made |= {directory for change in known for directory in change.directories}
+    made |= {step.path for change in known for step in change.steps if isinstance(step, MakeDirectory)}
     return tuple(sorted(made, key=lambda d: (-d.count(os.sep), d)))

@@ -321,7 +321,7 @@ class _Rollback:
         bare = new(self.facts.layout(abi), identified=self.facts.identified)
         config = now if now is not None else bare
         either = present or known
-        config = entries.strip(config, abi, either.library_path if either is not None else ())
+        config = entries.taken_out(config, abi, either)
         if now is not None and present is not None and (known is None or known.adopted != present.adopted):
             config, findings = former.vetted(self.facts, abi, with_adopted(config, abi, present), self.generations)
             self.findings += findings

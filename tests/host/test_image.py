@@ -517,3 +517,19 @@ def test_a_running_system_that_is_not_solaris_is_refused_and_nothing_is_made_the
     text = "the running system is Linux, and only Solaris and illumos are changed while they run"
     assert f"memproxy-sol: /: {text}; configure an image" in image.capsys.readouterr().err
     assert sorted(run.iterdir()) == before
+
+
+def test_a_file_of_others_in_our_directory_survives_the_purge(installed: Image) -> None:
+    theirs = installed.write("var/opt/memproxy/notes", b"theirs\n")
+    assert installed.run("uninstall", "--purge") == 0, installed.err
+    assert theirs.read_bytes() == b"theirs\n"
+    assert [path.name for path in theirs.parent.iterdir()] == ["notes"]
+    assert installed.install() == 0, installed.err
+    assert installed.run("uninstall", "--purge") == 0, installed.err
+    assert [path.name for path in theirs.parent.iterdir()] == ["notes"]
+
+
+def test_what_a_killed_exclude_left_beside_the_list_goes(installed: Image) -> None:
+    left = installed.write("etc/memproxy.conf.memproxy-new", b"half a li")
+    assert installed.run("uninstall") == 0, installed.err
+    assert not left.exists()

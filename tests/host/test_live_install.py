@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from memproxy_sol import pending
 from tests.host.laboratory import Fault, Laboratory, Result
 from tests.host.live import Live
 
@@ -82,3 +85,20 @@ def test_a_plan_starts_no_method_that_would_take_a_change_back(live: Live) -> No
     live.run("plan", "--libraries", str(live.objects))
     assert seen == []
     assert outside_memory(live) == before
+
+
+def test_a_generation_that_others_name_goes_with_the_purge_though_its_change_was_taken_back(live: Live) -> None:
+    before = set(os.listdir(live.root.host_path("/usr/local/lib")))
+    assert live.install("--try", "600") == 0, live.err
+    crle = ["/usr/bin/crle", "-64", "-c", "/var/ld/64/ld.config", "-u", "-l", "/opt/a/lib"]
+    assert live.lab.execute(crle, {}).status == 0
+    trial = pending.read(live.root)
+    assert trial is not None
+    os.kill(trial.guard, signal.SIGKILL)
+    live.lab.boot()
+    assert live.uninstall() == 0, live.err + live.out
+    assert live.lab.brick() is None
+    live.lab.boot()
+    assert live.uninstall("--purge") == 0, live.err + live.out
+    assert set(os.listdir(live.root.host_path("/usr/local/lib"))) == before
+    assert not live.root.exists("/var/opt/memproxy")
