@@ -1,6 +1,6 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test analyse bench soak hunt plants fuzz clean
+.PHONY: help setup demo test analyse bench soak hunt sequences plants fuzz clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alo
 
 hunt: setup ## as root: every change cut short or failed at every call: docs/results/hunt.md (30 minutes alone; ARGS=--help)
 	@.venv/bin/python -m hunt $(ARGS)
+
+sequences: setup ## as root: ten thousand random sequences on a laboratory: docs/results/sequences.md (40 minutes; ARGS=--help)
+	@.venv/bin/python -m hunt.random_sequences $(ARGS)
 
 soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
 	@.venv/bin/python -m soak $(ARGS)

@@ -102,6 +102,7 @@ class Administrator:
         self.displaced: set[int] = set()
         """ABIs of which a definition of LD_PRELOAD was edited with ours in force: until the next install or uninstall
         ours may displace it, which verify tells (preload-others-displaced)."""
+        self.once_displaced: set[int] = set()
         self.files: dict[str, str] = {}
         """Paths of theirs, and what lies there."""
         self.lines: set[str] = set()
@@ -162,6 +163,7 @@ class Administrator:
         before = self.live(bits)
         if words[-1].startswith("LD_PRELOAD=") and effect(before, bits).ours:
             self.displaced.add(bits)
+            self.once_displaced.add(bits)
         if not self.crle(bits, CONFIG[bits], words):
             return
         if not self.crle(bits, shadow, words):
@@ -208,6 +210,7 @@ class Administrator:
             return
         if dropped[1].startswith("LD_PRELOAD=") and effect(before, bits).ours:
             self.displaced.add(bits)
+            self.once_displaced.add(bits)
         wanted = self.path(shadow).read_bytes() if rest and self.crle(bits, shadow, rest) else None
         self._edited(bits, before, [wanted])
 

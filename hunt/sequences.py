@@ -78,25 +78,25 @@ class Played:
 # Drawing
 
 
-def draw(seed: int, number: int, kind: str, rollback: bool = False) -> tuple[Operation, ...]:
+def draw(seed: int, number: int, kind: str) -> tuple[Operation, ...]:
     """The sequence of this number."""
     chance = random.Random(f"{seed}:{number}:{kind}")
     found: list[Operation] = []
     while len(found) < chance.randint(3, MAXIMUM):
-        drawn = _drawn(chance, kind, rollback)
+        drawn = _drawn(chance, kind)
         found.append(drawn)
-        if drawn[0] in ("install", "uninstall") and drawn[-1] is not None and chance.random() < 0.6:
+        if drawn[0] in ("install", "uninstall", "rollback") and drawn[-1] is not None and chance.random() < 0.6:
             found.append(("end guards",))  # else the next commands are refused
     return tuple(found)
 
 
-def _drawn(chance: random.Random, kind: str, rollback: bool) -> Operation:
+def _drawn(chance: random.Random, kind: str) -> Operation:
     weights = {
         "install": 26,
         "uninstall": 12,
         "confirm": 3,
         "exclude": 4,
-        "rollback": 6 if rollback and kind != "image" else 0,
+        "rollback": 6,
         "look": 2,
         "boot": 6,
         "end guards": 2,
@@ -127,7 +127,7 @@ def _drawn(chance: random.Random, kind: str, rollback: bool) -> Operation:
     if name == "uninstall":
         return name, chance.choice(("32", "64", None, None)), chance.random() < 0.4, _struck(chance, 60, False)
     if name == "rollback":
-        return name, chance.choice((None, None, 1, 2, 3)), _struck(chance, 200, True)
+        return name, chance.choice((None, None, 1, 2, 3)), _struck(chance, 200, kind != "image")
     if name == "exclude":
         return name, chance.choice(("add", "add", "remove")), f"prog{chance.randint(1, 4)}", _struck(chance, 14, False)
     if name == "policy":
@@ -236,7 +236,7 @@ def _simpler(operation: Operation) -> list[Operation]:
     if operation[0] == "install":
         changes = ((4, None), (3, None), (2, "liballoc.so"), (1, None))
         return [(*operation[:at], to, *operation[at + 1 :]) for at, to in changes if operation[at] != to]
-    if operation[0] in ("uninstall", "exclude") and operation[-1] is not None:
+    if operation[0] in ("uninstall", "exclude", "rollback") and operation[-1] is not None:
         return [(*operation[:-1], None)]
     return []
 
@@ -306,7 +306,7 @@ class _Game:
             calls = Calls(number, deed, self.ground.concerns, guard=guard)
         full = [*name.split(), *place, *words]
         status, said = self.ground.run_here(full) if calls is None else self.ground.run(full, calls)
-        allowed = (0, 1, 3, KILLED) if struck and struck[0] in KILLS else (0, 1, 3)
+        allowed = {0, 1, 3, *([KILLED] if struck and struck[0] in KILLS else []), *([2] if name == "rollback" else [])}
         if status not in allowed or "Traceback" in said:
             raise _Wrong(f"ENDED: {name} with {status}: {said[-1500:]}")
         self.said = said
@@ -359,7 +359,10 @@ class _Game:
 
     def rollback(self, number: int | None, struck: list[Any] | None) -> None:
         """rollback [N]."""
-        self.command("rollback", [str(number)] if number else [], struck)
+        status = self.command("rollback", [str(number)] if number else [], struck)
+        if status == 0:  # what ours displaced before that change, it displaces again
+            self.admin.displaced = {bits for bits in self.admin.once_displaced if self.admin.has_ours(bits)}
+            self.admin.edited |= {32, 64}
 
     def confirm(self) -> None:
         """confirm; on an image there is nothing to be confirmed."""
@@ -371,6 +374,7 @@ class _Game:
         status = self.command(f"exclude {verb}", [program], struck)
         self.done["exclude"] += 1
         if status == 0 and verb == "add":
+            self.admin.lines -= {one for one in self.admin.lines if one.split(" ")[0] == program}  # it is replaced
             self.admin.lines |= {line for line in self.admin.list_lines() if line.split(" ")[0] == program}
         elif verb == "remove" or status != 0:
             present = set(self.admin.list_lines())
