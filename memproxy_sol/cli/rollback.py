@@ -7,9 +7,9 @@ from typing import Any
 
 from plumbum import cli
 
-from memproxy_sol import change, lock, report, signals
+from memproxy_sol import change, changes, journal, lock, report, signals
 from memproxy_sol.cli.target import TargetCommand
-from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, UsageError
+from memproxy_sol.errors import EXIT_DIFFERENCES, EXIT_OK, HostError, UsageError
 from memproxy_sol.plan import Plan
 from memproxy_sol.root import Root
 from memproxy_sol.trial import TrialError
@@ -41,9 +41,13 @@ is kept beside. The libraries stay; a generation that is gone is not named again
         target = self.target(root)
         target.refuse_foreign()
         with signals.caught(), lock.locked(root):
-            mended = change.mend_unfinished(target, tolerant=True)
+            half_done = _half_done(root)
+            mended = change.mend_unfinished(target, tolerant=True, even_on_trial=True)
             if mended is not None:
                 report.say(mended)
+            if half_done and wanted is None:
+                report.say("that was the last change, and all that rollback takes back without a number")
+                return EXIT_OK
             try:
                 outcome = change.carry_out(target, self._planned(root, wanted), progress=report.progress)
             except TrialError as error:
@@ -57,6 +61,15 @@ is kept beside. The libraries stay; a generation that is gone is not named again
         plan = change.plan_rollback(self.target(root), number)
         report.print_json(plan.to_json()) if self.json else report.plan(plan)
         return plan
+
+
+def _half_done(root: Root) -> bool:
+    """Whether the last change is one that mending takes back: cut short, on trial, or not confirmed in time."""
+    try:
+        last = journal.unfinished(root)
+    except HostError:
+        return False
+    return last is not None and last.state != changes.COMPLETE
 
 
 def _number(words: tuple[str, ...]) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import abi
+from memproxy_sol import abi, pending
 from memproxy_sol.journal import unfinished
 from memproxy_sol.ld_config import Variable, encode, layout_for, new
 from memproxy_sol.live import Carrying
@@ -180,3 +180,17 @@ def test_set_id_programs_that_were_warned_of_another_preload_before(live: Live) 
     assert live.install("--try", "600") == 0, live.err
     assert "set-id /usr/bin/uptime" in live.out
     assert live.run("confirm") == 0, live.err
+
+
+@pytest.mark.parametrize("guard_lives", [True, False], ids=["guarded", "its guard is killed"])
+def test_rollback_during_a_trial_takes_the_trial_back_and_no_more(live: Live, guard_lives: bool) -> None:
+    """What is cut short or on trial is the last change, and taking it back is what was asked for."""
+    assert live.install() == 0, live.err
+    installed = [(live / CONFIG[bits]).read_bytes() for bits in (32, 64)]
+    assert live.install("--try", "600", allocator="libother.so") == 0, live.err
+    if not guard_lives:
+        pending.end_guard(live.root)
+    assert live.run("rollback") == 0, live.err
+    assert "all that rollback takes back" in live.err
+    assert [(live / CONFIG[bits]).read_bytes() for bits in (32, 64)] == installed
+    assert live.run("verify") == 0, live.out
