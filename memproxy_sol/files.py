@@ -17,16 +17,11 @@ NEW = ".memproxy-new"
 
 
 def put(root: Root, path: str, state: FileState | None) -> None:
-    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure.
-
-    Directories that are missing on the way are made: somebody has removed one that was there.
-    """
+    """Bring the file at `path` to `state` in one rename (None: remove it), and put it on disk; OSError on failure."""
     host = root.host_path(path)
     if state is None:
         remove(root, path)
         return
-    for directory in missing_directories(root.exists, root.resolve(os.path.dirname(path))):
-        make_directory(root, directory, 0o755)
     new = host + NEW
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
@@ -80,6 +75,14 @@ def _read_all(descriptor: int) -> bytes:
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
+
+
+def place(root: Root, path: str, state: FileState | None) -> None:
+    """As `put`, for the places of a change: directories on the way that somebody has removed since are made."""
+    if state is not None:
+        for directory in missing_directories(root.exists, root.resolve(os.path.dirname(path))):
+            make_directory(root, directory, 0o755)
+    put(root, path, state)
 
 
 def missing_directories(exists: Callable[[str], bool], path: str) -> tuple[str, ...]:

@@ -324,7 +324,7 @@ def _do(root: Root, step: Step, services: Services | None = None) -> None:
     elif isinstance(step, PlaceGeneration):
         _place_generation(root, step)
     elif isinstance(step, (ReplaceFile, MendMember)):
-        files.put(root, step.path, step.after)
+        files.place(root, step.path, step.after)
     elif isinstance(step, TryFile):
         pending.prepare(root, step)
     else:
@@ -339,7 +339,7 @@ def _change_service(root: Root, step: ChangeService, services: Services | None, 
     # Not the running system, as when it is mended from another boot environment: its next boot reads the file.
     wanted = (step.before if back else step.after).manifest
     if _is_legible(root, step.path) and root.read(step.path) != wanted:
-        files.put(root, step.path, wanted)
+        files.place(root, step.path, wanted)
 
 
 def _undo(root: Root, change: Change, begun: int, services: Services | None = None) -> None:
@@ -390,7 +390,7 @@ def _put_back(root: Root, step: ReplaceFile) -> None:
     # Attributes that somebody changed since do not make our content theirs.
     ours = now == step.after if now is None or step.after is None else now.data == step.after.data
     if ours and now != step.before and not _names_nothing(root, step):
-        files.put(root, step.path, step.before)
+        files.place(root, step.path, step.before)
 
 
 def _is_legible(root: Root, path: str) -> bool:

@@ -176,7 +176,7 @@ def take_back(root: Root, step: TryFile) -> None:
     if not os.path.isdir(os.path.dirname(host)):
         # Somebody has removed the whole directory, and all that lay in it.
         if step.before is not None:
-            files.put(root, step.path, step.before)
+            files.place(root, step.path, step.before)
         return
     ours = is_live(root, step) or _is_after(root, step)
     if os.path.lexists(former):
@@ -186,7 +186,7 @@ def take_back(root: Root, step: TryFile) -> None:
     elif ours and step.before is None:
         os.unlink(host)
     elif step.before is not None and (ours or not os.path.lexists(host)):
-        files.put(root, step.path, step.before)
+        files.place(root, step.path, step.before)
     files.sync_directory(os.path.dirname(host))
     clear(root, step)
 

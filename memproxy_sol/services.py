@@ -92,7 +92,7 @@ class Services:
         files.discard(self._root.host_path(path) + files.NEW)  # what a killed process was about to put there
         # A file that is written gets the present time: an equal one would pass for unchanged (section 1, fact 16).
         if self._root.read(path) != manifest:
-            files.put(self._root, path, manifest)
+            files.place(self._root, path, manifest)
 
     def _left(self, step: ChangeService, wanted: Service, error: SmfError) -> Finding:
         text = f"could not be brought to what it is to be: {error}"

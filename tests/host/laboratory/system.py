@@ -198,7 +198,7 @@ class Laboratory:
     def _write_mnttab(self) -> None:
         lines = ["\t".join((*mount[:3], mount[3] or "rw", "1700000000")) + "\n" for mount in self.mounts]
         table, text = self.top / "etc/mnttab", "".join(lines)
-        if not table.exists() or table.read_text() != text:
+        if not table.exists() or table.read_bytes() != text.encode():
             table.write_text(text)
 
     @contextlib.contextmanager
