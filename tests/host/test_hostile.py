@@ -65,11 +65,14 @@ def test_a_hostile_journal_is_not_obeyed(installed: Image, do: str, path: object
     step = {"do": do, "path": path, "purpose": "", "before": None, "after": None, "mode": "0o755", "digests": {}}
     journal(installed, {"steps": [step]}, {"begin": 0})
     before = installed.snapshot()
-    assert installed.run("uninstall") == 1
+    assert installed.install() == 1
     assert "is damaged" in installed.err
     assert installed.run("verify") == 3
     assert "journal-damaged" in installed.out
     assert installed.snapshot() == before
+    assert installed.run("uninstall") == 0, "it goes on without the journal"
+    assert "is damaged" in installed.err
+    assert not (installed / CONFIG[32]).exists()
     assert beside.read_bytes() == b"somebody's"
 
 
@@ -94,7 +97,7 @@ def test_a_hostile_journal_is_not_obeyed(installed: Image, do: str, path: object
 )
 def test_impossible_values_in_a_journal_are_told(installed: Image, key: str, value: object) -> None:
     journal(installed, {"steps": [], key: value}, {"begin": 0})
-    assert installed.run("uninstall") == 1
+    assert installed.install() == 1
     assert "is damaged" in installed.err
 
 
