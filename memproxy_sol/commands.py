@@ -6,11 +6,14 @@ administrator's and has an environment of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from memproxy_sol.errors import CommandError, printable
 
@@ -19,6 +22,9 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin", "LC_ALL": "C", "LD_NOCONFIG":
 
 SECONDS = 30.0
 """How long a command may take that is not said to take longer."""
+
+_GRACE = 5.0
+"""Seconds that a killed command is waited for."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +62,48 @@ class Shell:
         """Run `command` (an absolute path, then its arguments) with standard input empty and `environment` alone.
 
         Whatever its status, it is the caller's to judge. Raises CommandError if it cannot be started, or has not
-        ended after `seconds`; it is killed then.
+        ended, output and all, after `seconds`; it is killed then, with all of its session that it has started.
         """
         from plumbum import local
-        from plumbum.commands.processes import CommandNotFound, ProcessTimedOut
+        from plumbum.commands.processes import CommandNotFound
 
         shown = shlex.join(command)
         try:
             with local.env():
                 local.env.clear()
                 local.env.update(environment)
-                bound = local[command[0]][list(command[1:])]
-                status, out, err = bound.run(
-                    timeout=seconds, retcode=None, stdin=subprocess.DEVNULL, cwd="/", encoding=None
+                process: Any = local[command[0]][list(command[1:])].popen(
+                    stdin=subprocess.DEVNULL, cwd="/", new_session=True
                 )
         except (CommandNotFound, FileNotFoundError) as error:
             raise CommandError("is not on this system", where=command[0]) from error
-        except ProcessTimedOut as error:
-            raise CommandError(f"has not ended after {seconds:g} seconds and was killed", where=shown) from error
         except OSError as error:
             raise CommandError(f"cannot be started: {error.strerror or error}", where=shown) from error
-        return Ran(tuple(command), int(status), _text(out), _text(err))
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            _end(process)
+            raise CommandError(f"has not ended after {seconds:g} seconds and was killed", where=shown) from error
+        except BaseException:
+            _end(process)
+            raise
+        return Ran(tuple(command), process.returncode, _text(out), _text(err))
 
     def has(self, program: str) -> bool:
         """Whether the system has `program` (an absolute path)."""
         return os.access(program, os.X_OK)
 
 
-def _text(data: bytes | str) -> str:
-    return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else data
+def _end(process: Any) -> None:
+    """Kill the process and its group; what has left that, or hangs in the kernel, is not waited for."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        process.communicate(timeout=_GRACE)
+    except subprocess.TimeoutExpired:
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
