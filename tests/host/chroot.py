@@ -66,15 +66,22 @@ class Started:
 class Chroot(Image):
     """A furnished laboratory; `run` is memproxy-sol on it, as root types it."""
 
-    def __init__(self, top: Path, objects: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        super().__init__(top, Path("/laboratory/objects"), capsys)
+    def __init__(self, top: Path, objects: Path) -> None:
+        """`top` becomes it, or is what another `keep` has made."""
+        super().__init__(top, Path("/laboratory/objects"), None)  # type: ignore[arg-type]
         self._objects = objects
+        self._tracer: Sequence[str] = ()
         self._init: subprocess.Popen[str] | None = None
-        before = os.umask(0o022)
-        try:
-            self._furnish()
-        finally:
-            os.umask(before)
+        if not top.exists():
+            before = os.umask(0o022)
+            try:
+                self._furnish()
+            finally:
+                os.umask(before)
+
+    def keep(self, top: Path) -> None:
+        """A copy of the stopped machine, to begin with."""
+        subprocess.run(["cp", "-a", self.path, top], check=True)
 
     def _furnish(self) -> None:
         self.path.mkdir()
@@ -140,6 +147,16 @@ class Chroot(Image):
         ]
         return [*((path, path) for path in FOREIGN if os.path.isdir(path)), *ours]
 
+    def _first(self) -> str:
+        """The number of the first process, as this machine counts."""
+        assert self._init is not None, "not started"
+        return Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().strip()
+
+    def alone(self) -> bool:
+        """Whether no process is left that nobody waits for."""
+        first = self._first()
+        return not Path(f"/proc/{first}/task/{first}/children").read_text().strip()
+
     def stop(self) -> None:
         """End every process, as a reboot does."""
         if self._init is not None:
@@ -164,10 +181,17 @@ class Chroot(Image):
         environment: Mapping[str, str] = ENVIRONMENT,
         tracer: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        """Start a command of the laboratory, under a tracer of this machine if need be."""
-        assert self._init is not None, "not started"
-        (first,) = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
-        enter = [_tool("nsenter"), "--target", first, "--mount", "--pid", *tracer, _tool("chroot")]
+        """Start a command as root, of groups root and sys, under a tracer of this machine if need be."""
+        enter = [
+            _tool("nsenter"),
+            "--target",
+            self._first(),
+            "--mount",
+            "--pid",
+            *tracer,
+            _tool("chroot"),
+            "--groups=0,3",
+        ]
         return subprocess.Popen(
             [*enter, os.fspath(self.path), *command],
             env=dict(environment),
@@ -194,9 +218,17 @@ class Chroot(Image):
         """A command of the laboratory."""
         return self._enter(command, environment)
 
-    def run(self, command: str, *arguments: str, tracer: Sequence[str] = ()) -> int:
+    def install(self, *arguments: str, allocator: str = "liballoc.so", tracer: Sequence[str] = ()) -> int:
+        """As `Image.install`, under a tracer of this machine if need be."""
+        self._tracer = tracer
+        try:
+            return super().install(*arguments, allocator=allocator)
+        finally:
+            self._tracer = ()
+
+    def run(self, command: str, *arguments: str) -> int:
         """`memproxy-sol COMMAND ARGUMENTS` on the running system; what it printed is in `out` and `err`."""
-        ran = self._enter([OURS, command, *arguments], tracer=tracer)
+        ran = self._enter([OURS, command, *arguments], tracer=self._tracer)
         self.out, self.err = ran.stdout, ran.stderr
         return ran.returncode
 
