@@ -152,10 +152,14 @@ class Chroot(Image):
         assert self._init is not None, "not started"
         return Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().strip()
 
+    def orphans(self) -> list[int]:
+        """The processes that nobody waits for, a guard above all, as this machine counts."""
+        first = self._first()
+        return [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
+
     def alone(self) -> bool:
         """Whether no process is left that nobody waits for."""
-        first = self._first()
-        return not Path(f"/proc/{first}/task/{first}/children").read_text().strip()
+        return not self.orphans()
 
     def stop(self) -> None:
         """End every process, as a reboot does."""

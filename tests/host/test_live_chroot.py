@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,12 +89,15 @@ def test_try_is_taken_back_though_every_exec_dies(begin: Starter, configured: Pa
     before = {bits: (machine / path).read_bytes() for bits, path in CONFIG.items()}
     generations = set((machine / "usr/local/lib/memproxy").iterdir())
     assert machine.install("--try", "2", allocator="libother.so") == 0, machine.err
+    (guard,) = machine.orphans()
+    os.kill(guard, signal.SIGSTOP)  # its time goes on, so that it comes to its end whatever the following takes
     (pending,) = set((machine / "usr/local/lib/memproxy").iterdir()) - generations
     for library in pending.rglob("libmemproxy.so"):
         library.unlink()
     for program in ("true", "true32"):
         assert machine.command(f"/usr/bin/{program}", environment={}).returncode == -9
     assert machine.run("status") == -9
+    os.kill(guard, signal.SIGCONT)
     eventually(machine.alone)
     for bits, path in CONFIG.items():
         assert not (machine / path).is_symlink()
@@ -160,10 +165,6 @@ def test_commands_that_lie_or_are_missing(begin: Starter, furnished: Path) -> No
     machine.fault("""lab.faults["/usr/sbin/svccfg"] = Fault(err=b"svccfg: Could not import.\\n", status=0)""")
     assert machine.install() == 1
     assert "svccfg: Could not import." in machine.err
-    assert machine.snapshot() == before
-    machine.fault("""lab.faults["/usr/bin/crle"] = Fault(status=-11, works=False)""")
-    assert machine.install() == 1
-    assert "was ended by signal 11" in machine.err
     assert machine.snapshot() == before
     machine.mend()
     (machine / "usr/sbin/svcadm").chmod(0o444)
