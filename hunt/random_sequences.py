@@ -83,6 +83,8 @@ def work(
         done += played.done
         done[f"kind {kind}"] += 1
         done["operations"] += len(played.operations)
+        if number // given.jobs % 250 == 249:
+            print(f"process {job}: {number // given.jobs + 1} sequences", flush=True)
         if played.violation is not None:
             bad.append(player.shrink(played))
             print(told(number, bad[-1]), flush=True)

@@ -332,7 +332,7 @@ class _Game:
             for one in wanted:
                 if not self.admin.has_ours(one) and not struck:
                     raise _Wrong(f"NOT INSTALLED: install ended with 0, and {CONFIG[one]} does not name it")
-        if seconds == 1:
+        if seconds == 1 and status == 0:
             self.ground.wait_for_guards()
             self.done["trial over"] += 1
 
