@@ -26,6 +26,7 @@ from tests.host.laboratory import Program, Result
 from tests.host.laboratory.commands import true
 from tests.host.live import Live
 from tests.images import CONFIG
+from tests.usual_signals import usual_signals
 
 BOTH = (32, 64)
 HOURS = 36000.0
@@ -387,7 +388,7 @@ def test_a_hangup_in_the_middle_of_the_probes_takes_it_back(host: Live, place: s
     def hang_up() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
-    with pytest.raises(Interrupted, match=r"interrupted by SIGHUP; .*taken back"):
+    with usual_signals(), pytest.raises(Interrupted, match=r"interrupted by SIGHUP; .*taken back"):
         attempted(host, **{place: hang_up})
     assert configurations(host) == before
     assert not pending.is_guarded(host.root)

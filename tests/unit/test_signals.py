@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from memproxy_sol import errors, files, journal, signals
 from memproxy_sol.errors import Interrupted, MemproxyError
 from memproxy_sol.root import FileState, Root
 from memproxy_sol.steps import MakeDirectory, ReplaceFile
+from tests.usual_signals import usual_signals
 
 LIST, PROFILE, CONFIG = "/etc/memproxy.conf", "/etc/svc/profile/site/memproxy.xml", "/var/ld/ld.config"
 FILE = FileState(b"new", 0o644, 0, 0)
@@ -28,6 +29,13 @@ STEPS = [
     ReplaceFile(PROFILE, None, FILE, "profile"),
     ReplaceFile(CONFIG, None, FILE, "configuration"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def dispositions() -> Iterator[None]:
+    """As in a shell at a terminal, even where the tests run in the background or under nohup."""
+    with usual_signals():
+        yield
 
 
 @pytest.fixture
