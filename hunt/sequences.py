@@ -328,7 +328,8 @@ class _Game:
             words += ["--try", str(seconds)]
         status = self.command("install", words, struck)
         if status == 0:
-            self.admin.displaced -= {*wanted}
+            if seconds is None:  # a trial that is taken back leaves what was there before, which is displaced
+                self.admin.displaced -= {*wanted}
             for one in wanted:
                 if not self.admin.has_ours(one) and not struck:
                     raise _Wrong(f"NOT INSTALLED: install ended with 0, and {CONFIG[one]} does not name it")

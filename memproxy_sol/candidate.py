@@ -85,12 +85,13 @@ def with_candidates(plan: Plan, made: Mapping[int, Candidate]) -> Plan:
     crle's bytes are not our encoder's.
     """
     written = {candidate.abi.config_path: candidate.data for candidate in made.values()}
+    planned = {s.path: digest(s.after.data) for s in plan.steps if isinstance(s, ReplaceFile) and s.after is not None}
     steps: list[Step] = []
     for step in plan.steps:
         if isinstance(step, ReplaceFile) and step.after is not None:
             data = step.after.data
             if step.path == RECORD_PATH:
-                data = _record(data, made)
+                data = _record(data, made, planned)
             step = replace(step, after=replace(step.after, data=written.get(step.path, data)))
             if step.before == step.after:
                 continue
@@ -106,11 +107,13 @@ def discard(root: Root) -> None:
     files.remove_empty(root, (CANDIDATE_DIRECTORY,))
 
 
-def _record(data: bytes, made: Mapping[int, Candidate]) -> bytes:
+def _record(data: bytes, made: Mapping[int, Candidate], planned: Mapping[str, str]) -> bytes:
+    """The record with the digests of what crle made in the place of the planned; a rollback may return to a file that
+    others had changed, which is not what the record says was written."""
     known = record.decode(data)
     abis = dict(known.abis)
     for bits, candidate in made.items():
-        if bits in abis:
+        if bits in abis and abis[bits].written == planned.get(candidate.abi.config_path):
             abis[bits] = replace(abis[bits], written=digest(candidate.data))
     return record.encode(replace(known, abis=abis))
 

@@ -151,8 +151,8 @@ def strip(
 
 def taken_out(config: LdConfig, abi: Abi, known: AbiRecord | None) -> LdConfig:
     """A configuration that others may have changed since install, less our entry; `known` is of the record."""
-    if known is None:
-        return strip(config, abi)
+    if known is None:  # nobody leaves an empty suffixed definition in front of a plain one on purpose
+        return strip(config, abi, (), {True: (), False: ()})
     try:
         former = decode(known.original.data, layout=config.layout) if known.original else new(config.layout)
     except LdConfigError:

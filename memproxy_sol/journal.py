@@ -368,7 +368,7 @@ def _undo_step(root: Root, step: Step, services: Services | None = None) -> None
         # Whatever the journal says: what a configuration names stays.
         for name in (_partial(host), *(() if _is_named(root, step.directory) else (host,))):
             if os.path.isdir(name):
-                shutil.rmtree(name)
+                _remove_generation(name, step.digests)
                 files.sync_directory(os.path.dirname(name))
     elif isinstance(step, TryFile):
         pending.take_back(root, step)
@@ -380,6 +380,16 @@ def _undo_step(root: Root, step: Step, services: Services | None = None) -> None
             files.sync_directory(os.path.dirname(host))
     else:
         _put_back(root, step)
+
+
+def _remove_generation(host: str, members: Iterable[str]) -> None:
+    """Remove a generation's directory; of one in which others keep a file just the members."""
+    found = {os.path.relpath(os.path.join(where, name), host) for where, _, names in os.walk(host) for name in names}
+    if found <= {*members}:
+        shutil.rmtree(host)
+        return
+    for name in members:
+        files.discard(os.path.join(host, name))
 
 
 def _put_back(root: Root, step: ReplaceFile) -> None:

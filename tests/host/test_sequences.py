@@ -27,6 +27,18 @@ FOUND: dict[str, tuple[str, tuple[Operation, ...]]] = {
     ),
     "a trial killed, its file edited": ("plain", (("install", None, None, 600, None), ("crle", 32, "l", "/opt/b/lib"))),
     "exclude killed before its rename": ("plain", (("exclude", "add", "prog1", ["kill before", 10, False]),)),
+    "LD_PRELOAD added while a trial is pending": (
+        "plain",
+        (("install", None, None, 600, None), ("crle", 32, "E", "LD_PRELOAD=/lib/libplain.so")),
+    ),
+    "a file of theirs in a generation that is tried": (
+        "plain",
+        (("install", None, None, 600, None), ("file", "generation", "note1")),
+    ),
+    "rolled back to a file that they had edited": (
+        "plain",
+        (INSTALL, ("crle", 32, "l", "/opt/a/lib"), INSTALL, ("rollback", None, None)),
+    ),
     "garbage in the place of a file with theirs": (
         "image",
         (("crle", 64, "e", "LD_PRELOAD=/lib/64/libplain.so"), INSTALL, ("garbage", 64, 1)),
