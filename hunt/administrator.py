@@ -88,6 +88,12 @@ def _words(content: Content, bits: int) -> list[tuple[str, str]]:
     return [*words, *(("-E" if permanent else "-e", text) for text, permanent in found.variables)]
 
 
+def _has_two_kinds(content: Content, bits: int) -> bool:
+    found = Configuration() if content is None else accept(content, X86, bits)
+    kinds = {(text.partition("=")[0], permanent) for text, permanent in found.variables}
+    return any((name, not permanent) in kinds for name, permanent in kinds)
+
+
 class Administrator:
     """Everybody but memproxy-sol, on one laboratory."""
 
@@ -103,6 +109,8 @@ class Administrator:
         """ABIs of which a definition of LD_PRELOAD was edited with ours in force: until the next install or uninstall
         ours may displace it, which verify tells (preload-others-displaced)."""
         self.once_displaced: set[int] = set()
+        self.refrained = 0
+        """How often crle -u was not called, since it would have lost one of two definitions."""
         self.files: dict[str, str] = {}
         """Paths of theirs, and what lies there."""
         self.lines: set[str] = set()
@@ -161,6 +169,11 @@ class Administrator:
         self._choose(bits)
         shadow = self._shadow(bits, self.wanted[bits][0])
         before = self.live(bits)
+        if _has_two_kinds(before, bits):
+            # crle -u makes one definition of a name that is there in both kinds, and the other is lost. It is ours
+            # that is the second one: with `replaceable` other than the kind of theirs. Known, and not mended.
+            self.refrained += 1
+            return
         if words[-1].startswith("LD_PRELOAD=") and effect(before, bits).ours:
             self.displaced.add(bits)
             self.once_displaced.add(bits)

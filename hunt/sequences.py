@@ -268,6 +268,7 @@ class _Game:
                 self.admin.write(POLICY, b"service = false\n")
             for at, operation in enumerate(operations):  # noqa: B007 - told below
                 self.one(tuple(operation))
+            self.done += Counter()  # no zeros
             at, operation = len(operations), ("the end",)
             self.end()
         except _Wrong as wrong:
@@ -415,7 +416,9 @@ class _Game:
 
     def crle(self, bits: int, letter: str, value: str) -> None:
         """crle -u."""
+        before = self.admin.refrained
         self.admin.add(bits, letter, value)
+        self.done["crle refrained from: two kinds of one variable"] += self.admin.refrained - before
 
     def drop(self, bits: int) -> None:
         """The file made anew without one thing of theirs."""
