@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -203,18 +204,23 @@ def test_no_such_process() -> None:
 
 
 def test_a_process_that_calls_exec_and_ends_all_the_time(library: Library) -> None:
-    """Whatever instant it is caught in: its record, none yet, or that it is gone."""
+    """Whatever instant it is caught in: its record, none yet, or that it is gone. It ends when its record was seen."""
     proxy = library(64)
     variables = {**clean_environment(), "LD_PRELOAD": str(proxy.path)}
     seen = set()
     for _ in range(30):
-        with subprocess.Popen(["sh", "-c", "exec sh -c 'exec true'"], env=variables) as process:
+        with (
+            subprocess.Popen(["sh", "-c", "exec sh -c 'exec cat'"], env=variables, stdin=subprocess.PIPE) as process,
+            contextlib.suppress(BrokenPipeError),
+        ):
             while process.poll() is None:
                 try:
                     record = route_record.of_process(process.pid)
                     seen.add("none" if record is None else record.state)
                 except ProcessGoneError:
                     seen.add("gone")
+                if "ready" in seen and process.stdin is not None:
+                    process.stdin.close()
     assert "ready" in seen
     assert seen <= {"none", "start", "resolving", "ready", "gone"}
 
