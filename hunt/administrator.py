@@ -166,8 +166,7 @@ class Administrator:
 
     def _both(self, bits: int, words: list[str]) -> None:
         """The same crle call on both; the live one counts if it has worked, and the shadow's must then."""
-        self._choose(bits)
-        shadow = self._shadow(bits, self.wanted[bits][0])
+        shadow = self._shadow(bits, self._chosen(bits))
         before = self.live(bits)
         if _has_two_kinds(before, bits):
             # crle -u makes one definition of a name that is there in both kinds, and the other is lost. It is ours
@@ -183,13 +182,15 @@ class Administrator:
             raise RuntimeError(f"crle works on the live file and not on the shadow: {words}")
         self._edited(bits, before, [self.path(shadow).read_bytes()])
 
-    def _choose(self, bits: int) -> None:
-        """Of several that may be put back, the one that is there now."""
-        now = effect(self.live(bits), bits).theirs
-        for content in self.wanted[bits]:
-            if effect(content, bits).theirs == now:
-                self.wanted[bits] = [content]
-                return
+    def _chosen(self, bits: int) -> Content:
+        """Of several that may be put back, the one that is there now; as long as nothing is done all still may be."""
+        return (*self._fitting(bits, self.wanted[bits]), self.wanted[bits][0])[0]
+
+    def _fitting(self, bits: int, contents: Iterable[Content]) -> list[Content]:
+        """Of contents those that amount to what is there now, the very same before others."""
+        live = self.live(bits)
+        now = effect(live, bits).theirs
+        return sorted((one for one in contents if effect(one, bits).theirs == now), key=lambda one: one != live)
 
     def _shadow(self, bits: int, content: Content) -> str:
         name = f"{SHADOW}/{bits}"
@@ -227,10 +228,6 @@ class Administrator:
         wanted = self.path(shadow).read_bytes() if rest and self.crle(bits, shadow, rest) else None
         self._edited(bits, before, [wanted])
 
-    def _chosen(self, bits: int) -> Content:
-        self._choose(bits)
-        return self.wanted[bits][0]
-
     def replace(self, bits: int, words: list[str]) -> None:
         """A file of their own making in the place of whatever is there."""
         before = self.live(bits)
@@ -267,10 +264,8 @@ class Administrator:
         if aside.exists():
             before = self.live(bits)
             data = aside.read_bytes()
-            now = effect(data, bits).theirs
-            fits = [one for one in self.former[bits] if effect(one, bits).theirs == now]
             aside.rename(path)
-            self._edited(bits, before, fits or [data])
+            self._edited(bits, before, self._fitting(bits, self.former[bits]) or [data])
 
     def _put(self, bits: int, data: bytes) -> None:
         path = self.path(CONFIG[bits])
@@ -341,7 +336,7 @@ class Administrator:
         for bits in (32, 64):
             live = self.live(bits)
             if len(self.wanted[bits]) > 1 and not self.is_pending(bits) and live not in (None, self.wanted[bits][0]):
-                self._choose(bits)
+                self.wanted[bits] = self._fitting(bits, self.wanted[bits])[:1] or self.wanted[bits]
 
 
 def wrong_object(administrator: Administrator, digests: dict[int, set[str]]) -> str | None:

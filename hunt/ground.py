@@ -12,6 +12,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -142,7 +143,12 @@ class Ground:
         """What `work` answers in a child of its own, so that nothing of it stays in memory."""
 
         def told() -> int:
-            print(work() or "", end="")
+            try:
+                print(work() or "", end="")
+            except Exception:
+                traceback.print_exc()
+                sys.stderr.flush()
+                raise
             return 0
 
         result = lives.forked(told, {"PATH": os.environ["PATH"]})
