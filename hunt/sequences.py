@@ -479,7 +479,8 @@ class _Game:
         """The record of what is installed is deleted or damaged."""
         path = self.admin.path(RECORD)
         if path.exists():
-            self.admin.excused |= {RECORD, f"{RECORD}.damaged", GENERATIONS, LIST, MANIFEST, "/var/ld/memproxy-rescue.txt"}
+            self.admin.excused |= {RECORD, f"{RECORD}.damaged", GENERATIONS, LIST, MANIFEST}
+            self.admin.excused.add("/var/ld/memproxy-rescue.txt")
             self.admin.excused |= {f"{one}.before-memproxy" for one in CONFIG.values()}
             self.admin.edited |= {32, 64}
             if verb == "delete":
