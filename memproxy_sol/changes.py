@@ -144,8 +144,17 @@ def notice(root: Root) -> str | None:
     if number is not None:
         who = f" (process {number})" if number else ""
         return f"change {change.number} ({change.what}) is under way{who}; what is told may be of before it or after it"
-    text = f"change {change.number} ({change.what}), begun {change.started}, was cut short"
-    return f"{text}; the next install, uninstall or rollback takes it back"
+    return f"change {change.number} ({change.what}), begun {change.started}, {'; '.join(why_unfinished(change))}"
+
+
+def why_unfinished(change: Change) -> tuple[str, str]:
+    """What is the matter with a change that nobody is at work on any more, and what to type."""
+    if change.state == EXPIRED:
+        return (
+            "was tried and not confirmed in time, so the former configuration is in force again",
+            "memproxy-sol uninstall takes the rest of it back, memproxy-sol install --try SECONDS tries again",
+        )
+    return "was cut short", "the next install, uninstall or rollback takes it back"
 
 
 def tried(change: Change) -> list[TryFile]:

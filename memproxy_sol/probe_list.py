@@ -2,7 +2,8 @@
 
 What a program is, is asked of its ELF header, since every release has its own mixture: `/usr/bin/true` is a script
 here and of either class there, and of the 32-bit programs of 11.4 few are left. Programs that are wrappers for several
-instruction sets (isaexec) are left out: which class they become is not theirs to say.
+instruction sets (isaexec) are left out: which class they become is not theirs to say. So is what is found by name and
+somebody besides root can change: it is started as root.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from memproxy_sol import elf, elf_header, exclusions, executable
+from memproxy_sol import access, elf, elf_header, exclusions, executable
 from memproxy_sol.abi import Abi
 from memproxy_sol.errors import ElfError, MemproxyError
 from memproxy_sol.findings import NOTE, WARNING, Finding
@@ -73,15 +74,17 @@ def default_probes(
     if user is None:
         text = "there is no unprivileged user that programs could be tried as"
         findings.append(Finding("trial-no-user", WARNING, "/etc/passwd", text, f"add the user {UNPRIVILEGED[0]}"))
+    safe = _Safe(root)
     chosen: list[tuple[str, tuple[str, ...], int]] = []
     for size in bits:
-        chosen += _first(root, HARMLESS, [size], lambda path: True)
+        chosen += _first(safe, HARMLESS, [size], lambda path: True)
     shell = _login_shell(root)
-    for name, command in (("login shell", (shell, "-c", "exit 0")), ("python", _python(root))):
+    python = _python(safe)
+    for name, command in (("login shell", (shell, "-c", "exit 0")), ("python", python)):
         size_of = program_bits(root, command[0]) if command else None
         if command and size_of in bits and size_of is not None:
             chosen.append((f"{name} {command[0]}", command, size_of))
-    cplusplus = _first(root, CPLUSPLUS, bits, lambda path: _is_cplusplus(root, path))
+    cplusplus = _first(safe, CPLUSPLUS, bits, lambda path: _is_cplusplus(root, path))
     if not cplusplus:
         text = "no program in C++ was found to try the change on"
         findings.append(Finding("trial-not-tried", NOTE, "C++", text, "name one in the policy's probes"))
@@ -98,9 +101,9 @@ def default_probes(
     if secure and user is not None:
         # Root's ids are not changed by a program of root's, which is then not set-id in the runtime linker's sense.
         for size in bits:
-            for name, command, _ in _first(root, SET_ID, [size], lambda path: _is_set_id(root, path)):
+            for name, command, _ in _first(safe, SET_ID, [size], lambda path: _is_set_id(root, path)):
                 probes.append(Probe(f"set-id {name}", command, size, user, secure=True))
-    return ProbeList(tuple(probes), tuple(findings))
+    return ProbeList(tuple(probes), (*findings, *safe.findings()))
 
 
 def expectation(root: Root, custom: Container[int]) -> Expectation:
@@ -136,13 +139,36 @@ def _head(root: Root, path: str) -> bytes:
         os.close(descriptor)
 
 
+class _Safe:
+    """Which programs nobody but root can change; what was left out for it, to be told."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._groups = access.Groups(root)
+        self._left_out: dict[str, Finding] = {}
+
+    def __call__(self, path: str) -> bool:
+        """Whether root may start what lies at `path`."""
+        judged = access.judge(self.root, path, "program", self._groups)
+        wrong = next((one for one in judged if not one.identifier.endswith(("-unreadable", "-unsearchable"))), None)
+        if wrong is None:
+            return True
+        text = f"is not tried, since root does not start what others can change: {wrong.where} {wrong.text}"
+        self._left_out[path] = Finding("trial-not-tried", NOTE, path, text, wrong.hint)
+        return False
+
+    def findings(self) -> tuple[Finding, ...]:
+        """One for each program that was left out."""
+        return tuple(self._left_out.values())
+
+
 def _first(
-    root: Root, programs: Iterable[tuple[str, ...]], bits: Sequence[int], fits: Callable[[str], bool]
+    safe: _Safe, programs: Iterable[tuple[str, ...]], bits: Sequence[int], fits: Callable[[str], bool]
 ) -> list[tuple[str, tuple[str, ...], int]]:
     """The first of the programs that the host has in one of these classes and that fits, alone in a list."""
-    for path, arguments in _candidates(root, programs):
-        size = program_bits(root, path)
-        if size in bits and size is not None and fits(path):
+    for path, arguments in _candidates(safe.root, programs):
+        size = program_bits(safe.root, path)
+        if size in bits and size is not None and fits(path) and safe(path):
             return [(path, (path, *arguments), size)]
     return []
 
@@ -186,9 +212,11 @@ def _login_shell(root: Root) -> str:
     return shells[0] if shells and shells[0].startswith("/") else "/sbin/sh"
 
 
-def _python(root: Root) -> tuple[str, ...]:
+def _python(safe: _Safe) -> tuple[str, ...]:
     """The Python that runs this, where the tree is this machine's, else the system's."""
+    root = safe.root
     names = [f"{directory}/{name}" for name in ("python3", "python") for directory in DIRECTORIES[:6]]
     own = [sys.executable] if root.path == "/" and sys.executable else []
-    found = next((path for path in (*own, *names) if root.exists(path)), None)
+    # Its own is started as root already, whoever may change it.
+    found = next((path for path in (*own, *names) if root.exists(path) and (path in own or safe(path))), None)
     return () if found is None else (found, "-S", "-E", "-c", "pass")

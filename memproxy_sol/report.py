@@ -166,8 +166,9 @@ def status(value: Status) -> None:
         say("last change", value.last_change)
     if value.changing is not None:
         say("being changed", f"by process {value.changing}" if value.changing else "by another process", "yellow")
-    if value.unfinished:
-        say("cut short", f"{value.unfinished}; the next install, uninstall or rollback takes it back", "bold red")
+    if value.unfinished and value.unfinished_why:
+        why, hint = value.unfinished_why
+        say("unfinished", f"{value.unfinished} {why}; {hint}", "bold red")
     if value.trial:
         say("on trial", _trial(value.trial), "yellow")
     if value.service:

@@ -17,9 +17,11 @@ from memproxy_sol.errors import HostError, MemproxyError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import Finding
 from memproxy_sol.process import LOADED, Process
+from memproxy_sol.record import RECORD_PATH
 from memproxy_sol.root import Root
 from memproxy_sol.smf import Smf
 from memproxy_sol.smf_manifest import FMRI
+from memproxy_sol.steps import ReplaceFile
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Status:
     last_change: str | None
     """The last complete change: number, command and start; None if there is none or the journal cannot be read."""
     unfinished: str | None
-    """The change that was cut short."""
+    """The change that was cut short, or whose trial is over."""
+    unfinished_why: tuple[str, str] | None
+    """What is the matter with it, and what to type."""
     changing: int | None
     """The process that is changing the host right now; 0 if its number is not known."""
     trial: PendingTrial | None
@@ -124,13 +128,14 @@ def read(
     report = judge(root, host=host, release=release, machine=machine, shell=shell)
     history = _history(root, problems)
     last = next((change for change in reversed(history) if change.state == changes.COMPLETE), None)
-    unfinished, trial = _unfinished(root)
+    unfinished, why, trial = _unfinished(root)
     return Status(
         root=root.path,
         installed=_installed(root, problems),
         since=_since(history),
         last_change=None if last is None else f"{last.number} ({last.what}), {last.started}",
         unfinished=unfinished,
+        unfinished_why=why,
         changing=lock.holder(root),
         trial=trial,
         service=None if shell is None else _service(Smf(shell, root)),
@@ -166,26 +171,36 @@ def _history(root: Root, problems: list[str]) -> tuple[Change, ...]:
 
 
 def _since(history: tuple[Change, ...]) -> str | None:
-    """The first complete change that was no uninstall, after the last one that was."""
+    """The start of the first complete change that left something installed, after the last one that left nothing."""
     since = None
     for change in history:
-        if change.state != changes.COMPLETE:
-            continue
-        since = None if change.what == "uninstall" else since or change.started
+        if change.state == changes.COMPLETE:
+            since = (since or change.started) if _left_installed(change, since is not None) else None
     return since
 
 
-def _unfinished(root: Root) -> tuple[str | None, PendingTrial | None]:
+def _left_installed(change: Change, before: bool) -> bool:
+    """Whether memproxy was installed after a change, as the record that it wrote says; `before`: before it."""
+    written = [step.after for step in change.steps if isinstance(step, ReplaceFile) and step.path == RECORD_PATH]
+    if not written:  # there was none that could be read, or the change concerned something else
+        return before and change.what != "uninstall"
+    try:
+        return written[-1] is not None and bool(records.decode(written[-1].data).abis)
+    except HostError:
+        return before
+
+
+def _unfinished(root: Root) -> tuple[str | None, tuple[str, str] | None, PendingTrial | None]:
     try:
         change = changes.unfinished(root)
     except HostError:
-        return None, None  # which the history has told
+        return None, None, None  # which the history has told
     if change is None:
-        return None, None
+        return None, None, None
     known = pending.read(root) if change.state == changes.TRIAL else None
     if known is not None and known.change == change.number:
-        return None, PendingTrial(change.number, known.deadline - pending.now(), pending.is_guarded(root))
-    return f"{change.number} ({change.what}), {change.started}", None
+        return None, None, PendingTrial(change.number, known.deadline - pending.now(), pending.is_guarded(root))
+    return f"{change.number} ({change.what}), {change.started}", changes.why_unfinished(change), None
 
 
 def _service(smf: Smf) -> str | None:

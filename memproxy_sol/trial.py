@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from memproxy_sol import changes, guard, journal, pending, record, signals
 from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import ChangeError, HostError, Interrupted, MemproxyError
-from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
+from memproxy_sol.findings import ERROR, WARNING, Finding, errors_in
 from memproxy_sol.guard import Watch
 from memproxy_sol.journal import Services
 from memproxy_sol.pending import Keeper
@@ -61,7 +61,8 @@ def run(
 ) -> Tried:
     """Run the probes, with the candidate files (target paths by bits) or, if that is None, with what is in force.
 
-    Set-id programs ignore candidates: of each it is noted that it is tried after the change. Raises Interrupted alone.
+    Set-id programs ignore LD_CONFIG: they are taken for good here, and tried with what is in force. Raises
+    Interrupted alone.
     """
     given = {ABIS[bits].suffixed("LD_CONFIG"): path for bits, path in (candidates or {}).items()}
     findings: list[Finding] = []
@@ -69,8 +70,6 @@ def run(
     for probe in probes:
         signals.check()
         if probe.secure and candidates is not None:
-            text = "ignores LD_CONFIG, being set-id, so it is tried only when the change is in force"
-            findings.append(Finding("trial-not-tried", NOTE, str(probe), text))
             good.append(probe)
             continue
         outcome = prober.run(probe, {**DEBUG, **given}, seconds)
@@ -297,10 +296,9 @@ def confirm(
     raise ChangeError(f"is not confirmed: {reason}, and the former configuration is in force", where="the trial")
 
 
-def _pending(root: Root, services: Services | None) -> changes.Change:
-    """The change on trial; what is not, is finished or taken back, and said."""
-    change = changes.unfinished(root)
-    if change is None:
+def refuse_none(root: Root) -> None:
+    """HostError where no trial is pending, ChangeError where the last one is over; changes nothing."""
+    if changes.unfinished(root) is None:
         last = next(reversed(changes.history(root)), None)
         if isinstance(last, changes.Change) and last.state == changes.UNDONE and changes.tried(last):
             text = (
@@ -308,6 +306,13 @@ def _pending(root: Root, services: Services | None) -> changes.Change:
             )
             raise ChangeError(text, where="the trial", hint="type memproxy-sol install --try again")
         raise HostError("no trial is pending", where=root.path, hint="memproxy-sol install --try SECONDS begins one")
+
+
+def _pending(root: Root, services: Services | None) -> changes.Change:
+    """The change on trial; what is not, is finished or taken back, and said."""
+    refuse_none(root)
+    change = changes.unfinished(root)
+    assert change is not None, "which the lock keeps"
     if change.state == changes.TRIAL:
         return change
     done = journal.recover(root, change, services)

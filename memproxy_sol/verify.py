@@ -149,8 +149,8 @@ def _unfinished(root: Root, change: changes.Change) -> Finding:
         return Finding("change-under-way", NOTE, change.path, f"{text} is being made or taken back{who}")
     if change.state == changes.TRIAL and pending.is_guarded(root):
         return Finding("change-on-trial", NOTE, change.path, f"{text} is on trial", "memproxy-sol confirm keeps it")
-    hint = "the next install, uninstall or rollback takes it back"
-    return Finding("change-unfinished", ERROR, changes.CHANGES, f"{text} was cut short", hint)
+    why, hint = changes.why_unfinished(change)
+    return Finding("change-unfinished", ERROR, changes.CHANGES, f"{text} {why}", hint)
 
 
 def _unreadable(root: Root, path: str, noun: str, error: HostError) -> Finding:

@@ -29,6 +29,8 @@ permanent, 1 it is not (no trial is pending, its time was over, or programs do n
     def main(self) -> int:
         target = change.Target(Root("/"))
         root, services = target.root, None if target.smf is None else Services(target.smf)
+        target.refuse_foreign()
+        trial.refuse_none(root)  # before the lock, which is a file
         with locked(root):
             try:
                 done = trial.confirm(root, lambda bits: _prove(root, bits), services)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -479,3 +480,48 @@ def test_installed_on_trial_and_dead_on_confirmation_the_service_goes_too(host: 
     assert configurations(host) == before
     assert host.lab.brick() is None
     assert state_of(host) == []
+
+
+def test_a_trial_that_the_guard_has_ended_is_told_to_be_over(host: Live) -> None:
+    """Nothing was cut short, and the former configuration is there already."""
+    before = configurations(host)
+    assert host.install("--try", "36000") == 0, host.err + host.out
+    assert guard.ask(host.root, "undo") == "undone"
+    guarded_until(host)
+    assert host.run("verify") == 3
+    told = "was tried and not confirmed in time, so the former configuration is in force again"
+    assert told in host.out
+    assert "memproxy-sol uninstall takes the rest of it back" in host.out
+    assert "cut short" not in host.out + host.err
+    assert host.run("status") == 0
+    assert told in host.out
+    assert host.run("history") == 0
+    assert host.uninstall() == 0, host.err
+    assert {name: value for name, value in configurations(host).items() if ".memproxy-" not in name} == before
+
+
+def test_what_others_can_change_is_not_started_as_root(host: Live) -> None:
+    """Whoever may write where pkgsrc has its programs would else have root start one of them."""
+    place = host / "opt/local/bin"
+    place.mkdir(parents=True)
+    shutil.copy(host / "usr/bin/groff", place / "groff")
+    (host / "usr/bin/groff").unlink()
+    named = "/opt/local/bin/groff"
+    assert named in {probe.command[0] for probe in probes(host).probes}
+    for path, uid, mode in ((place, 100, 0o755), (place, 0, 0o777), (place / "groff", 0, 0o757)):
+        os.chown(path, uid, 0)
+        path.chmod(mode)
+        found = probes(host)
+        assert named not in {probe.command[0] for probe in found.probes}
+        (finding,) = (one for one in found.findings if one.where == named)
+        assert (finding.identifier, finding.severity) == ("trial-not-tried", "note")
+        os.chown(path, 0, 0)
+        path.chmod(0o755)
+    assert named in {probe.command[0] for probe in probes(host).probes}
+
+
+def test_without_a_trial_confirm_leaves_nothing_behind(host: Live) -> None:
+    before = sorted(os.listdir(host / "var/run"))
+    assert host.run("confirm") == 1
+    assert "no trial is pending" in host.err
+    assert sorted(os.listdir(host / "var/run")) == before

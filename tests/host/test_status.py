@@ -65,6 +65,12 @@ def test_since_the_first_install_and_after_uninstall(image: Image, monkeypatch: 
     assert status(image)["since"] is None
     assert image.install() == 0
     assert status(image)["since"] == "2026-01-04T00:00:00Z"
+    assert image.run("rollback") == 0
+    assert (status(image)["installed"], status(image)["since"]) == ([], None), "rolled back to where it was not there"
+    assert image.run("rollback") == 0
+    assert status(image)["since"] == "2026-01-06T00:00:00Z", "and back to where it was"
+    assert image.run("uninstall", "--bits", "32") == 0
+    assert status(image)["since"] == "2026-01-06T00:00:00Z", "64-bit programs have it all the time"
 
 
 def test_running_system(installed: Live) -> None:
@@ -100,7 +106,7 @@ def test_cut_short(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
         image.install()
     shown = lines(image)
     assert re.fullmatch(
-        r"1 \(install\), \S+; the next install, uninstall or rollback takes it back", shown["cut short"]
+        r"1 \(install\), \S+ was cut short; the next install, uninstall or rollback takes it back", shown["unfinished"]
     )
     assert status(image)["unfinished"].startswith("1 (install), ")
 
