@@ -95,6 +95,10 @@ class ElfError(MemproxyError):
     """A file is not an ELF object, or not a readable one."""
 
 
+class PreloadFileError(MemproxyError):
+    """/etc/ld.so.preload cannot be changed so that our items are loaded and others' stay as they are."""
+
+
 class PolicyError(MemproxyError):
     """The policy file memproxy.toml holds something that it must not."""
 
