@@ -2,7 +2,8 @@
 
 After it has said that it is armed it opens, starts and imports nothing: every exec on the machine may die. Its way
 back is rename(2) and fsync(2) on what it holds open, and one line to the journal. Before a rename it looks, with
-readlink(2), whether the name is still the link that was put there: what somebody else put there meanwhile stays.
+lstat(2) and readlink(2), whether the names are still what was put there: what somebody else put there meanwhile stays,
+and does not come into force either.
 Standard library only: guard.py is imported at boot.
 """
 
@@ -36,7 +37,7 @@ ATTEMPTS = 300
 _LONGEST = 3600.0
 """Seconds of one wait: poll(2) takes its limit as an int of milliseconds."""
 _DEADLY = ("SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGCHLD")
-_AT = {os.rename, os.readlink} <= os.supports_dir_fd
+_AT = {os.rename, os.readlink, os.stat} <= os.supports_dir_fd
 """Solaris 10 has no readlinkat(2)."""
 
 Clock = Callable[[], float]
@@ -61,6 +62,8 @@ class Held:
     had_file: bool
     live: bool = False
     permanent: bool = False
+    identity: tuple[int, int] | None = None
+    """Device and inode of the file that went when this became live."""
 
     def rename(self, old: str, new: str) -> None:
         """Rename, and put it on disk."""
@@ -69,6 +72,22 @@ class Held:
         else:  # pragma: no cover - Solaris 10
             os.rename(f"{self.path}/{old}", f"{self.path}/{new}")
         os.fsync(self.directory)
+
+    def identity_of(self, name: str) -> tuple[int, int] | None:
+        """Device and inode of a name, None for nothing."""
+        try:
+            if _AT:
+                status = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+            else:  # pragma: no cover - Solaris 10
+                status = os.lstat(f"{self.path}/{name}")
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def is_former(self) -> bool:
+        """Whether the name, which is not live yet, is what was there when all was prepared; it is remembered."""
+        self.identity = self.identity_of(self.name)
+        return self.identity == (self.identity_of(self.former) if self.had_file else None)
 
     def is_ours(self) -> bool:
         """Whether the name is our link. OSError where it is no link (EINVAL) or nothing (ENOENT)."""
@@ -179,9 +198,11 @@ class Guard:
         assert self.channel is not None
         held = self.held[number]
         try:
-            held.rename(held.link, held.name)
-            held.live = True
-            answer = "live"
+            answer = f"changed {held.name}"
+            if held.is_former():
+                held.rename(held.link, held.name)
+                held.live = True
+                answer = "live"
         except OSError as error:
             answer = f"failed {error.errno}"
         self._answer(self.channel, answer)
@@ -260,10 +281,12 @@ def _put_back(held: Held) -> bool:
                 if error.errno == errno.EINVAL:
                     return True
         try:
+            if held.had_file and held.identity not in (None, held.identity_of(held.former)):
+                raise FileNotFoundError
             held.rename(held.former if held.had_file else held.name, held.name if held.had_file else held.tried)
         except FileNotFoundError:
-            # Its former file is gone: without any configuration every program starts, and the journal has the bytes.
-            # So it is where the whole directory is.
+            # Its former file is gone, or another: without any configuration every program starts, and the journal has
+            # the bytes. So it is where the whole directory is.
             with contextlib.suppress(FileNotFoundError):
                 if held.had_file and held.is_ours():
                     held.rename(held.name, held.tried)

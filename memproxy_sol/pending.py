@@ -179,7 +179,7 @@ def take_back(root: Root, step: TryFile) -> None:
             files.place(root, step.path, step.before)
         return
     ours = is_live(root, step) or _is_after(root, step)
-    if os.path.lexists(former):
+    if _is(root, step.former, step.before):
         # Before the trial is live both are names of one file, and `clear` takes this one away.
         if ours or not os.path.lexists(host):
             os.rename(former, host)
@@ -193,11 +193,16 @@ def take_back(root: Root, step: TryFile) -> None:
 
 def _is_after(root: Root, step: TryFile) -> bool:
     """Whether the file is, under its own name, what was tried: confirmed, or half confirmed."""
-    status = root.lstat(step.path)
-    if status is None or not stat.S_ISREG(status.st_mode) or step.before == step.after:
+    return step.before != step.after and _is(root, step.path, step.after)
+
+
+def _is(root: Root, path: str, state: FileState | None) -> bool:
+    """Whether a regular file of this state lies at `path`, under its own name."""
+    status = root.lstat(path)
+    if state is None or status is None or not stat.S_ISREG(status.st_mode):
         return False
     with contextlib.suppress(HostError):
-        return root.read(step.path) == step.after
+        return root.read(path) == state
     return False
 
 

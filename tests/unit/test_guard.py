@@ -343,6 +343,41 @@ def test_without_its_former_file_a_live_link_still_goes(desk: Desk) -> None:
     assert desk.states() == ["expired"]
 
 
+def test_another_file_in_the_place_of_the_former_one_does_not_come_into_force(desk: Desk) -> None:
+    """The guard leaves nothing then, with which every program starts; the journal has what was there before."""
+    tried = [step for step in planned(desk.root) if isinstance(step, TryFile)]
+    former = Path(desk.root.host_path(tried[0].former))
+
+    def change() -> None:
+        another = former.with_name("another")
+        another.write_bytes(b"another's")
+        another.rename(former)
+
+    desk.script = [*both_live(desk), change]
+    desk.guard.run()
+    assert not os.path.lexists(desk.root.host_path(PATHS[0]))
+    assert is_former(desk, PATHS[1])
+    for step in tried:
+        pending.take_back(desk.root, step)
+    assert all_former(desk)
+    assert os.path.exists(desk.root.host_path(PATHS[0])) == desk.guard.held[0].had_file
+
+
+def test_what_somebody_has_put_there_before_it_goes_live_stays(desk: Desk) -> None:
+    other = Path(desk.root.host_path(PATHS[0]))
+
+    def change() -> None:
+        another = other.with_name("another")
+        another.write_bytes(b"another's")
+        another.rename(other)
+        live(desk)
+
+    desk.script = [change, lambda: None]
+    desk.guard.run()
+    assert heard(desk.channel) == ["changed ld.config", "undone"]
+    assert other.read_bytes() == b"another's"
+
+
 def test_a_rename_that_fails_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [OSError(errno.EIO, "I/O error")] * 5
     rename = Held.rename
@@ -520,7 +555,7 @@ def trying(root: Root, tmp_path: Path) -> Iterator[Callable[..., Trying]]:
 
 ALLOWED = {
     *("poll", "accept4", "accept", "recvfrom", "sendto", "close", "getsockname", "getsockopt", "ioctl", "fcntl"),
-    *("renameat", "renameat2", "readlinkat", "fsync", "write", "pwrite64"),
+    *("renameat", "renameat2", "readlinkat", "newfstatat", "fstatat64", "statx", "fsync", "write", "pwrite64"),
     *("mmap", "munmap", "brk", "madvise", "mremap", "exit_group", "clock_gettime", "getpid"),
     "restart_syscall",  # of a poll that was interrupted
 }
