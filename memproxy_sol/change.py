@@ -93,6 +93,8 @@ class Wishes:
     """Install libmemproxy alone, though an allocator may be installed."""
     libraries: str | None = None
     """A directory that `memproxy-sol build` has filled; None builds."""
+    first_boot: bool = False
+    """Leave the configurations of an image to a trial at its first boot."""
 
 
 @dataclass
@@ -124,7 +126,10 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     facts = target.facts()
     wanted = wishes.policy
     abis = solaris.abis_of(facts, wanted.bits)
+    is_staged = wishes.first_boot and not target.root.is_live
     _refuse(preflight.check_host(facts, wanted, abis))
+    if is_staged:
+        _refuse(preflight.check_first_boot(facts, wanted, abis))
     chosen = _allocators(facts, wishes)
     native = target.native or target.root.is_live
     proxies = _proxies(facts, abis, wishes.libraries, native, progress)
@@ -141,7 +146,8 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     made, names = _generation(abis, read_proxies, read_allocators)
     service = target.service() if wanted.service or _delivered(facts) else None
     plan = plans.install(facts, wanted, abis, made, names, adopted, service)
-    return replace(plan, findings=(*findings, *plan.findings))
+    plan = replace(plan, findings=(*findings, *plan.findings))
+    return plans.for_first_boot(plan) if is_staged else plan
 
 
 def plan_uninstall(target: Target, bits: tuple[int, ...] | None, purge: bool) -> Plan:
@@ -234,6 +240,7 @@ def carry_out(
         leave_nothing=plan.leave_nothing,
         cleanup=plan.cleanup,
         progress=progress,
+        staged=plan.staged,
     )
     return Outcome()
 

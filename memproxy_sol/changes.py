@@ -27,8 +27,8 @@ from memproxy_sol.steps import RemoveGeneration, Step, TryFile
 
 CHANGES = f"{STATE_DIRECTORY}/changes"
 FORMAT = 1
-OPEN, COMPLETE, TRIAL, EXPIRED, UNDONE = "open", "complete", "trial", "expired", "undone"
-STATES = (OPEN, COMPLETE, TRIAL, EXPIRED, UNDONE)
+OPEN, STAGED, COMPLETE, TRIAL, EXPIRED, UNDONE = "open", "staged", "complete", "trial", "expired", "undone"
+STATES = (OPEN, STAGED, COMPLETE, TRIAL, EXPIRED, UNDONE)
 """What they mean: journal.py."""
 
 MAX_JOURNAL = 128 * 1024 * 1024
@@ -154,6 +154,11 @@ def why_unfinished(change: Change) -> tuple[str, str]:
             "was tried and not confirmed in time, so the former configuration is in force again",
             "memproxy-sol uninstall takes the rest of it back, memproxy-sol install --try SECONDS tries again",
         )
+    if change.state == STAGED:
+        return (
+            "waits for the first boot, and nothing of it is in force",
+            "the service tries it, memproxy-sol uninstall takes it back",
+        )
     return "was cut short", "the next install, uninstall or rollback takes it back"
 
 
@@ -202,7 +207,8 @@ def parse(data: bytes, number: int) -> Change | None:
             # The last piece is torn for sure. Any other may once have been whole.
             torn = torn or place < len(lines) or not pieces[-1]
             continue
-        if torn and value.get("state") not in (EXPIRED, UNDONE):
+        # Of a staged change no step is left to be begun: what was torn behind that can only have been a state.
+        if torn and STAGED not in told and value.get("state") not in (EXPIRED, UNDONE):
             raise ValueError(f"a line before line {place}")
         if "begin" in value:
             if type(value["begin"]) is not int or not begun <= value["begin"] < len(steps):
@@ -233,10 +239,13 @@ def parse(data: bytes, number: int) -> Change | None:
 
 
 def _state(told: Sequence[str]) -> str:
-    """What the lines of a journal come to. Of the guard's words the first holds: it says nothing after a verdict."""
+    """What the lines of a journal come to. Of the guard's words the first holds: it says nothing after a verdict.
+
+    `staged` and `trial` are no verdicts.
+    """
     if UNDONE in told:
         return UNDONE
-    return next((state for state in told if state != TRIAL), told[0] if told else OPEN)
+    return next((state for state in told if state not in (STAGED, TRIAL)), told[-1] if told else OPEN)
 
 
 def opening(change: Change) -> dict[str, Any]:

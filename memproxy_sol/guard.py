@@ -199,7 +199,7 @@ def forgotten(root: Root, clock: Clock = pending.now) -> changes.Change | None:
     None where a guard lives, or another memproxy-sol is at work. Who holds the lock himself may ask.
     """
     change = changes.unfinished(root)
-    if change is None or change.state == changes.COMPLETE or not changes.tried(change):
+    if change is None or change.state in (changes.COMPLETE, changes.STAGED) or not changes.tried(change):
         return None
     if is_guarded(root):
         trial = pending.read(root)

@@ -6,12 +6,15 @@ The states of a change, told by its file STATE_DIRECTORY/changes/NNNNNN.jsonl:
   open            the first line (all steps, with what each file was before and will be after) and one `begin`
                   line for each step taken up are on disk. Whoever finds it may not know whether the last step
                   that was begun had its effect: undoing looks at what is there
+  staged          (install --first-boot-trial, of an image) the last step is done, but the configuration files are as
+                  they were: what they are to become lies beside them, for the first boot (first_boot.py), which makes
+                  it `trial`
   complete        the last step is done; what the plan leaves for afterwards (deleting a generation that was
                   set aside) may still be under way and can be repeated
   trial           (install --try) the last step is done, and the configuration files are on trial: links that lead to
                   nothing after a reboot (pending.py). What comes of it is the guard's to decide (guard.py): it alone
                   writes `complete`, or `expired` when it has put the former files back. Without a guard a trial is
-                  taken back
+                  taken back. The boot service has no guard: it is done in an instant, or was cut short
   expired         the configuration files are the former ones; all other steps are still to be taken back
   undone          every step that was begun has been taken back, in reverse order
 
@@ -87,17 +90,19 @@ def apply(
     keeper: Keeper | None = None,
     services: Services | None = None,
     ready: Ready | None = None,
+    staged: bool = False,
 ) -> None:
     """Carry `steps` out. On any failure or signal everything is taken back; ChangeError or Interrupted says so.
 
     With steps that try a file the change is on `trial` afterwards; `keeper` guards it. `ready` is called once, before
     the first runtime linker configuration is touched, with the steps that are left, and answers what they shall be.
+    With `staged` files that are to be tried are laid beside the live ones, for the next boot of the image to try.
     """
     is_done = False
     try:
         # No signal cuts a step or the undo in two: they wait, and are looked for between the steps.
         with signals.caught(), signals.deferred():
-            _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services, ready)
+            _apply(root, what, started, steps, leave_nothing, cleanup, progress, keeper, services, ready, staged)
             is_done = True
     except Interrupted as error:
         outcome = f"the {what} was done before" if is_done else _outcome(root, what)
@@ -134,6 +139,7 @@ def _apply(
     keeper: Keeper | None,
     services: Services | None,
     ready: Ready | None,
+    staged: bool,
 ) -> None:
     sweep(root)
     directories = files.missing_directories(root.exists, root.resolve(CHANGES))
@@ -162,22 +168,27 @@ def _apply(
             _show(progress, step)
             if not tried and isinstance(step, TryFile):
                 tried = changes.tried(change)
-                assert keeper is not None, "nothing is tried without a guard"
-                keeper.arm(number, root.host_path(path), tried)
+                assert staged or keeper is not None, "nothing is tried without a guard"
+                if keeper is not None:
+                    keeper.arm(number, root.host_path(path), tried)
             changes.append(root.host_path(path), {"begin": begun})
             begun += 1
-            _do(root, step, services)
+            if staged and isinstance(step, TryFile):
+                pending.stage(root, step)
+            else:
+                _do(root, step, services)
             if keeper is not None and isinstance(step, TryFile):
                 keeper.go_live(step)
         signals.check()
-        changes.append(root.host_path(path), {"state": changes.TRIAL if tried else changes.COMPLETE})
+        state = changes.COMPLETE if not tried else changes.STAGED if staged else changes.TRIAL
+        changes.append(root.host_path(path), {"state": state})
     except BaseException:
         if keeper is not None:
             keeper.stand_down()
         _undo(root, change, begun, services)
         _log(root, change, "taken back", who)
         raise
-    _log(root, change, "on trial" if tried else "complete", who)
+    _log(root, change, "on trial" if state == changes.TRIAL else state, who)
     if not tried:
         _finish(root, change)
 
@@ -233,12 +244,19 @@ def recover(root: Root, change: Change, services: Services | None = None) -> str
 def _recover(root: Root, change: Change, services: Services | None) -> str:
     if changes.tried(change):
         pending.end_guard(root)
+    if change.state == changes.STAGED:
+        # Half taken back it must not be tried any more.
+        changes.append(root.host_path(change.path), {"state": changes.EXPIRED})
     if change.state == "complete":
         _finish(root, change)
         return f"change {change.number} ({change.what}) was complete; what it had left has been cleaned up"
     _undo(root, change, change.begun, services)
     _log(root, change, "taken back", actor.current())
-    why = {"open": "had been cut short", "trial": "was on trial and is not confirmed"}
+    why = {
+        "open": "had been cut short",
+        "staged": "waited for the first boot",
+        "trial": "was on trial and is not confirmed",
+    }
     reason = why.get(change.state, "was tried and not confirmed in time")
     return f"change {change.number} ({change.what}), begun {change.started}, {reason} and has been taken back"
 

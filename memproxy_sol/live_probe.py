@@ -38,6 +38,20 @@ def program_of(root: Root, bits: int) -> tuple[str, ...] | None:
     return None
 
 
+def problem(root: Root, bits: int, candidate: str | None, seconds: float, prober: Prober | None = None) -> str | None:
+    """What is wrong with a new process of this ABI, None if nothing is.
+
+    It is started with the configuration file `candidate` of the target, or, if that is None, with what is in force.
+    """
+    command = program_of(root, bits)
+    if command is None:
+        return f"there is no small program to try it on ({ABIS[bits].name})"
+    given = {} if candidate is None else {ABIS[bits].suffixed("LD_CONFIG"): candidate}
+    runs = Prober() if prober is None else prober
+    wrong = runs.run(Probe(command[0], command, bits), {**ENVIRONMENT, **given}, seconds).wrong(None)
+    return None if wrong is None else f"{command[0]} {wrong} ({ABIS[bits].name})"
+
+
 def findings(root: Root, bits: Iterable[int], prober: Prober | None = None) -> tuple[Finding, ...]:
     """What new processes of these ABIs of the running system are like; empty if all is well."""
     runs = Prober() if prober is None else prober

@@ -146,6 +146,22 @@ def prepare(root: Root, step: TryFile) -> None:
     files.sync_directory(os.path.dirname(host))
 
 
+def stage(root: Root, step: TryFile) -> None:
+    """Lay beside the live file, which stays as it is, what a boot is to try; ChangeError as `prepare`."""
+    _check_live(root, step)
+    for name in (step.new, step.former, step.link, step.tried):
+        files.discard(root.host_path(name))
+    files.write_new(root.host_path(step.new), step.after)
+    files.sync_directory(os.path.dirname(root.host_path(step.path)))
+
+
+def go_live(root: Root, step: TryFile) -> None:
+    """Let the name of a prepared file lead to the candidate: one rename. ChangeError as `prepare`."""
+    _check_live(root, step)
+    os.rename(root.host_path(step.link), root.host_path(step.path))
+    files.sync_directory(os.path.dirname(root.host_path(step.path)))
+
+
 def _check_live(root: Root, step: TryFile) -> None:
     status = root.lstat(step.path)
     if status is not None and not stat.S_ISREG(status.st_mode):

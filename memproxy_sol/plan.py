@@ -65,6 +65,8 @@ class Plan:
     cleanup: tuple[str, ...] = ()
     custom: tuple[int, ...] = ()
     """The ABIs, by bits, that get a custom allocator."""
+    staged: bool = False
+    """Whether the configurations of an image are laid ready for its first boot, instead of put into force."""
     exact: bool = False
     """Whether configurations go into force byte for byte as they are here, rather than as crle writes them."""
 
@@ -80,6 +82,7 @@ class Plan:
             "machine": self.facts.machine.name,
             "sources": self.facts.sources,
             "generation": self.generation,
+            "first_boot_trial": self.staged,
             "steps": [steps.summary(step) for step in self.steps],
             "findings": [finding.to_json() for finding in self.findings],
             "configurations": [
@@ -167,6 +170,20 @@ def install(
         generation=directory,
         custom=tuple(allocators),
     )
+
+
+def for_first_boot(plan: Plan) -> Plan:
+    """The plan of an image with its configurations left to the trial of the first boot."""
+    tried = steps.on_trial(plan.steps)
+    if tried == plan.steps:
+        return plan
+    text = (
+        "the configurations stay as they are: at the first boot the service tries the new ones and puts them into force"
+    )
+    hint = "switched off, the service tries nothing: svcadm enable memproxy"
+    note = Finding("first-boot-trial", NOTE, plan.facts.root.path, text, hint)
+    findings = (*(finding for finding in plan.findings if finding.identifier != "untried"), note)
+    return replace(plan, steps=tried, findings=findings, staged=True)
 
 
 def _remarks(

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import access, elf, entry, preloads
+from memproxy_sol import access, elf, entry, live_probe, preloads
 from memproxy_sol.abi import EM_SPARC32PLUS, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.allocator import aligns, is_allocator
@@ -62,6 +62,27 @@ def check_host(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...]) -> tu
     if facts.live is not None:
         found += obstacles(facts.root, facts.live, generations, facts.written_directories)
     return _unique(found)
+
+
+def check_first_boot(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...]) -> tuple[Finding, ...]:
+    """What keeps the first boot of an image from trying a change: then it would never go live."""
+    found = []
+    hint = "leave --first-boot-trial out"
+    if not policy.service:
+        text = "is false, and it is the service that would try the change at the first boot"
+        found.append(Finding("first-boot-impossible", ERROR, "policy service", text, hint))
+    elif facts.profile_path is None:
+        text = "this release has no directory for profiles of ours, so nothing enables the service at the first boot"
+        found.append(Finding("first-boot-impossible", ERROR, facts.root.path, text, hint))
+    elif not facts.root.exists(policy.program_path):
+        text = "the program of the service, which would try the change at the first boot, is not in the image"
+        found.append(Finding("first-boot-impossible", ERROR, policy.program_path, text, "install memproxy-sol there"))
+    for abi in abis:
+        if live_probe.program_of(facts.root, abi.bits) is None:
+            text = "could not be tried at the first boot: none of the small programs is in the image"
+            without = f"{hint}, or the ABI: --bits {96 - abi.bits}"
+            found.append(Finding("first-boot-impossible", ERROR, f"{abi.name} programs", text, without))
+    return tuple(found)
 
 
 def check_libraries(

@@ -169,6 +169,8 @@ def status(value: Status) -> None:
     if value.unfinished and value.unfinished_why:
         why, hint = value.unfinished_why
         say("unfinished", f"{value.unfinished} {why}; {hint}", "bold red")
+    if value.staged:
+        say("staged", f"{value.staged}; the service tries it at the next boot", "yellow")
     if value.trial:
         say("on trial", _trial(value.trial), "yellow")
     if value.service:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from memproxy_sol.errors import printable
 
 if TYPE_CHECKING:
+    from memproxy_sol.changes import Change
     from memproxy_sol.root import Root
 
 LIMIT_SECONDS = 20.0
@@ -171,6 +172,7 @@ def _verify(path: str) -> Answer:
         if not root.is_live:
             return _judge(root)
         taken_back = _end_forgotten_trial(root)
+        _try_staged(root)
         return _under_way(root) or _judge(root, taken_back)
     except (MemproxyError, PermissionError) as error:
         if not isinstance(error, MemproxyError):
@@ -183,7 +185,6 @@ def _end_forgotten_trial(root: Root) -> str | None:
     """Take back a trial whose guard is gone, as after a reboot; what was done, in words, None if there is none."""
     from memproxy_sol import guard, journal, lock
     from memproxy_sol.errors import ChangeError, HostError
-    from memproxy_sol.steps import ChangeService
 
     try:
         change = guard.forgotten(root)
@@ -202,12 +203,42 @@ def _end_forgotten_trial(root: Root) -> str | None:
         text = f"change {change.number} ({change.what}) is on trial without a guard and cannot be taken back: {error}"
         raise ChangeError(text, hint="memproxy-sol uninstall takes it back first") from error
     _write(done)
+    _tell_of_service(change)
+    return done
+
+
+def _tell_of_service(change: Change) -> None:
+    """Log what becomes of the service with a change that was taken back by its own method."""
+    from memproxy_sol import smf_manifest
+    from memproxy_sol.steps import ChangeService, ReplaceFile
+
     for step in change.steps:
-        if isinstance(step, ChangeService):
+        if isinstance(step, (ChangeService, ReplaceFile)) and smf_manifest.is_place(step.path):
             # The file is back; a method cannot import or delete its own service while it runs.
             text = f"the service itself follows its manifest, {step.path}, at the next import of manifests"
             _write(f"{text}; if it does not, memproxy-sol uninstall takes it out")
-    return done
+
+
+def _try_staged(root: Root) -> None:
+    """Try a change that was staged for this boot, and put it into force; ChangeError with the reason if it is not."""
+    from memproxy_sol import first_boot, lock
+    from memproxy_sol.errors import ChangeError, HostError
+
+    try:
+        if first_boot.staged(root) is None:
+            return
+        with lock.locked(root):
+            change = first_boot.staged(root)
+            if change is None:
+                return
+            try:
+                _write(first_boot.attempt(root, change))
+            except ChangeError:
+                if first_boot.staged(root) is None:
+                    _tell_of_service(change)
+                raise
+    except HostError:
+        return  # a damaged journal is a finding of verify, and a command that was faster is under way
 
 
 def _under_way(root: Root) -> Answer | None:

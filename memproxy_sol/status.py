@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import changes, exclusions, generation, lock, pending, processes, verify_live
+from memproxy_sol import changes, exclusions, first_boot, generation, lock, pending, processes, verify_live
 from memproxy_sol import record as records
 from memproxy_sol import verify as verification
 from memproxy_sol.changes import Change, Damaged
@@ -68,6 +68,8 @@ class Status:
     """The change that was cut short, or whose trial is over."""
     unfinished_why: tuple[str, str] | None
     """What is the matter with it, and what to type."""
+    staged: str | None
+    """The change that waits for the first boot."""
     changing: int | None
     """The process that is changing the host right now; 0 if its number is not known."""
     trial: PendingTrial | None
@@ -88,6 +90,7 @@ class Status:
             "since": self.since,
             "last_change": self.last_change,
             "unfinished": self.unfinished,
+            "staged": self.staged,
             "changing": self.changing,
             "trial": None if self.trial is None else self.trial.to_json(),
             "service": self.service,
@@ -128,14 +131,16 @@ def read(
     report = judge(root, host=host, release=release, machine=machine, shell=shell)
     history = _history(root, problems)
     last = next((change for change in reversed(history) if change.state == changes.COMPLETE), None)
+    waiting = next((change for change in history[-1:] if change.state == changes.STAGED), None)
     unfinished, why, trial = _unfinished(root)
     return Status(
         root=root.path,
-        installed=_installed(root, problems),
+        installed=_installed(root, problems, waiting),
         since=_since(history),
         last_change=None if last is None else f"{last.number} ({last.what}), {last.started}",
         unfinished=unfinished,
         unfinished_why=why,
+        staged=None if waiting is None else f"{waiting.number} ({waiting.what}), {waiting.started}",
         changing=lock.holder(root),
         trial=trial,
         service=None if shell is None else _service(Smf(shell, root)),
@@ -146,9 +151,10 @@ def read(
     )
 
 
-def _installed(root: Root, problems: list[str]) -> tuple[Installed, ...] | None:
+def _installed(root: Root, problems: list[str], waiting: Change | None) -> tuple[Installed, ...] | None:
+    """What the record says is installed; what waits for a boot is not."""
     try:
-        record = records.read(root)
+        record = records.read(root) if waiting is None else first_boot.record_before(waiting)
     except HostError as error:
         problems.append(str(error))
         return None
@@ -195,7 +201,7 @@ def _unfinished(root: Root) -> tuple[str | None, tuple[str, str] | None, Pending
         change = changes.unfinished(root)
     except HostError:
         return None, None, None  # which the history has told
-    if change is None:
+    if change is None or change.state == changes.STAGED:
         return None, None, None
     known = pending.read(root) if change.state == changes.TRIAL else None
     if known is not None and known.change == change.number:

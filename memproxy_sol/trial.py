@@ -315,6 +315,9 @@ def _pending(root: Root, services: Services | None) -> changes.Change:
     assert change is not None, "which the lock keeps"
     if change.state == changes.TRIAL:
         return change
+    if change.state == changes.STAGED:
+        text = f"change {change.number} ({change.what}) waits for the service to try it"
+        raise HostError(text, where=root.path, hint="svcadm enable memproxy, or svcadm clear memproxy")
     done = journal.recover(root, change, services)
     if change.state == changes.EXPIRED:
         raise ChangeError(f"is too late: {done}", where="confirm", hint="type memproxy-sol install --try again")

@@ -22,6 +22,7 @@ from memproxy_sol import (
     entry,
     exclusion_problems,
     exclusions,
+    first_boot,
     generation,
     lock,
     pending,
@@ -92,10 +93,18 @@ def verify(
     facts = solaris.read(root, host=host, release=release, machine=machine, shell=shell, judging=True)
     checker = _Checker(facts)
     checker.running_system()
+    staged = _staged(root)
     record = facts.record
-    configured = tuple(sorted(record.abis)) if record else ()
+    in_force = record if staged is None else first_boot.record_before(staged)
+    configured = tuple(sorted(in_force.abis)) if in_force else ()
     ours_named = any(f.config is not None and entry.generations_named(f.config) for f in facts.configs.values())
-    if not configured and not ours_named:
+    if staged is not None:
+        checker.staged(staged)
+    if staged is not None and not configured and not ours_named:
+        checker.libraries(record or Record())
+        checker.exclusion_list()
+        checker.service(record or Record())
+    elif not configured and not ours_named:
         text = "memproxy is not installed: no runtime linker configuration names it"
         checker.add("not-installed", ERROR, root.path, text, checker.install())
     else:
@@ -104,8 +113,10 @@ def verify(
             checker.add("record-missing", ERROR, RECORD_PATH, text, checker.install())
         else:
             checker.findings += access.judge(root, RECORD_PATH, "record", checker.groups)
-        checker.configurations(record or Record())
-        checker.libraries(record or Record())
+        checker.configurations(in_force or Record())
+        checker.libraries(in_force or Record())
+        if staged is not None:
+            checker.libraries(record or Record())
         checker.exclusion_list()
         checker.service(record or Record())
     return Report(
@@ -136,9 +147,17 @@ def _unreadable_parts(root: Root) -> list[Finding]:
         if not isinstance(error.__cause__, PermissionError):
             where = error.where or changes.CHANGES
             found.append(Finding("journal-damaged", ERROR, where, error.what, error.hint or access.aside(root, where)))
-    if change is not None:
+    if change is not None and change.state != changes.STAGED:
         found.append(_unfinished(root, change))
     return found
+
+
+def _staged(root: Root) -> changes.Change | None:
+    """The change that waits for the first boot, as far as the reader may know of it."""
+    try:
+        return first_boot.staged(root)
+    except HostError:
+        return None
 
 
 def _unfinished(root: Root, change: changes.Change) -> Finding:
@@ -201,6 +220,15 @@ class _Checker:
                     finding = replace(finding, severity=NOTE, text=text)
                 self.findings.append(finding)
         self.findings += live.findings
+
+    def staged(self, change: changes.Change) -> None:
+        """What waits for the first boot, and whether it can still go live."""
+        text = f"change {change.number} ({change.what}), begun {change.started}, waits for the first boot"
+        hint = "svcadm enable memproxy, or svcadm clear memproxy" if self.root.is_live else "boot it"
+        self.add("change-staged", NOTE, change.path, f"{text}: nothing of it is in force", hint)
+        for path in first_boot.outdated(self.root, change):
+            text = "was changed by somebody else since, so that what is staged does not go live"
+            self.add("staged-outdated", ERROR, path, text, self.install())
 
     # The configuration layer.
 

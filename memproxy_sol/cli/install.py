@@ -111,7 +111,7 @@ change back.
 
     memproxy-sol install --boot-env --allocator /opt/lib/a.so --allocator /opt/lib/64/a.so
 
-    memproxy-sol install --root /mnt/be --allocator a.so --allocator 64/a.so
+    memproxy-sol install --root /mnt/be --first-boot-trial --allocator a.so --allocator 64/a.so
 """
 
     dry_run = cli.Flag(["--dry-run"], help="Print the plan and change nothing (the same as memproxy-sol plan)")
@@ -122,10 +122,18 @@ change back.
         help="Take the change back by itself unless memproxy-sol confirm is typed within so many seconds",
     )
 
+    first_boot_trial = cli.Flag(
+        ["--first-boot-trial"],
+        help="Leave the configurations of an image as they are, until the service has tried the new ones at its boot",
+    )
     boot_env = cli.Flag(
         ["--boot-env"],
         help="Make the change in a clone of the running boot environment (called NAME), and boot that just once",
     )
+
+    def wishes(self, root: Root) -> Wishes:
+        """As of InstallSwitches, with what is left to the first boot."""
+        return replace(super().wishes(root), first_boot=bool(self.first_boot_trial))
 
     def main(self, name: str = "") -> int:
         root = self.looked_at() if self.dry_run else self.opened()
@@ -135,6 +143,9 @@ change back.
             raise UsageError(f"--boot-env and {'--root' if self.try_ is None else '--try'} contradict each other")
         if self.try_ is not None and not root.is_live:
             raise UsageError("--try is for the running system", hint="nothing of an image can be tried here")
+        if self.first_boot_trial and root.is_live and not self.boot_env:
+            text = "--first-boot-trial is for an image, or with --boot-env"
+            raise UsageError(text, hint="the running system is tried at once")
         # What the clone will be like: the same tree, not running.
         unmade = self.clone_of(Root(root.path, live=False))
         if self.dry_run:
@@ -203,4 +214,5 @@ change back.
             value = getattr(self, switch)
             words += [] if value is None else [f"--{switch.partition('_')[0]}", value]
         words += ["--without-allocator"] if self.without_allocator else []
+        words += ["--first-boot-trial"] if self.first_boot_trial else []
         return words + [word for path in self.allocators for word in ("--allocator", os.path.abspath(path))]
