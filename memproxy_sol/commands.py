@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol.errors import CommandError, printable
+from memproxy_sol import signals
+from memproxy_sol.errors import CommandError, Interrupted, printable
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin", "LC_ALL": "C", "LD_NOCONFIG": "yes"}
 """All that a command gets. LD_NOCONFIG: it has to start even where the present configuration kills every program."""
@@ -68,13 +69,19 @@ class Shell:
         from plumbum.commands.processes import CommandNotFound
 
         shown = shlex.join(command)
+        process: Any = None
         try:
-            with local.env():
+            # A signal waits until there is a process that can be ended for it.
+            with signals.deferred(), local.env():
                 local.env.clear()
                 local.env.update(environment)
-                process: Any = local[command[0]][list(command[1:])].popen(
+                process = local[command[0]][list(command[1:])].popen(
                     stdin=subprocess.DEVNULL, cwd="/", new_session=True
                 )
+        except Interrupted:
+            if process is not None:
+                _end(process)
+            raise
         except (CommandNotFound, FileNotFoundError) as error:
             raise CommandError("is not on this system", where=command[0]) from error
         except OSError as error:

@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from memproxy_sol.errors import printable
+from memproxy_sol import signals
+from memproxy_sol.errors import Interrupted, printable
 from memproxy_sol.generation import LIBRARY, NAMED
 
 SECONDS = 10.0
@@ -158,8 +159,10 @@ class Prober:
                 return Outcome(probe, -1, problem=f"there is no user {probe.user}")
             identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
         deadline = time.monotonic() + seconds
+        process: subprocess.Popen[bytes] | None = None
         try:
-            with _no_core():
+            # A signal waits until there is a process that can be ended for it.
+            with signals.deferred(), _no_core():
                 process = subprocess.Popen(
                     probe.command,
                     env=dict(environment),
@@ -172,6 +175,10 @@ class Prober:
                     close_fds=True,
                     **identity,  # type: ignore[call-overload]
                 )
+        except Interrupted:
+            if process is not None:
+                _end(process)
+            raise
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Outcome(probe, -1, problem=f"cannot be started: {text}")
@@ -194,12 +201,7 @@ def _attend(probe: Probe, process: subprocess.Popen[bytes], deadline: float, sec
             ended = ended or _has_ended(process)
             _collect(selector, 0.0)
     finally:
-        _kill_group(process)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
+        _end(process)
     problem = "" if ended else f"had not ended after {seconds:g} seconds and was killed"
     status = process.returncode
     return Outcome(probe, -int(signal.SIGKILL) if status is None else status, bytes(out), bytes(err), problem)
@@ -213,6 +215,16 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:  # somebody else has waited for it
         return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of its group, and wait for it, but not for ever."""
+    _kill_group(process)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from memproxy_sol import signals
 from memproxy_sol.errors import printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 LIMIT_SECONDS = 20.0
 """For the whole check, probes included: well within the 60 seconds of the manifest, after which it would be retried."""
+_GRACE = 1.0
+"""Seconds that the child has to end what it has started."""
 
 OK = 0
 ERR_FATAL = 95
@@ -117,10 +120,9 @@ def _in_child(path: str, limit: float) -> Answer:
     try:
         data = _read_until_closed(reader, deadline)
     finally:
-        os.close(reader)
         if data is None:
-            # Killed but not waited for: in a read that no signal ends it would take the parent with it.
-            os.kill(child, signal.SIGKILL)
+            _end(child, reader)
+        os.close(reader)
     if data is None:
         return Answer(
             ERR_FATAL,
@@ -135,6 +137,18 @@ def _in_child(path: str, limit: float) -> Answer:
     if not reason:
         return _internal(f"the check ended with status {os.WEXITSTATUS(wait_status)} and without an answer")
     return Answer(int(status), reason, hint)
+
+
+def _end(child: int, reader: int) -> None:
+    """Have the child end, and before that what it has started: a probe has a session of its own.
+
+    Killed but not waited for: in a read that no signal ends it would take the parent with it.
+    """
+    os.kill(child, signal.SIGTERM)
+    try:
+        _read_until_closed(reader, time.monotonic() + _GRACE)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def _read_until_closed(descriptor: int, deadline: float) -> bytes | None:
@@ -154,7 +168,8 @@ def _child(path: str, writer: int) -> NoReturn:
     """Verify, print the findings, send the answer, end: no clean-up of the parent's runs twice."""
     try:
         try:
-            answer = _verify(path)
+            with signals.caught():
+                answer = _verify(path)
         except BaseException as error:
             answer = _internal(error)
         text = "\n".join((str(answer.status), printable(answer.reason), printable(answer.hint)))
@@ -164,7 +179,7 @@ def _child(path: str, writer: int) -> NoReturn:
 
 
 def _verify(path: str) -> Answer:
-    from memproxy_sol.errors import MemproxyError
+    from memproxy_sol.errors import Interrupted, MemproxyError
     from memproxy_sol.root import Root
 
     try:
@@ -174,6 +189,8 @@ def _verify(path: str) -> Answer:
         taken_back = _end_forgotten_trial(root)
         _try_staged(root)
         return _under_way(root) or _judge(root, taken_back)
+    except Interrupted:
+        raise
     except (MemproxyError, PermissionError) as error:
         if not isinstance(error, MemproxyError):
             return Answer(ERR_PERM, str(error), "run memproxy-sol verify as root")

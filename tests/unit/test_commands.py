@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
+import subprocess
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from memproxy_sol import signals
 from memproxy_sol.commands import ENVIRONMENT, Ran, Shell
-from memproxy_sol.errors import CommandError
+from memproxy_sol.errors import CommandError, Interrupted
 
 SHELL = "/bin/sh"
 
@@ -147,3 +151,25 @@ def test_an_interrupted_command_is_killed(tmp_path: Path) -> None:
         signal.signal(signal.SIGUSR1, before)
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+def test_a_signal_while_it_is_being_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is there already, and nobody could end it yet."""
+    started: list[int] = []
+    execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+    def interrupted(self: Any, *words: Any, **more: Any) -> None:
+        execute(self, *words, **more)
+        started.append(self.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted)
+    with pytest.raises(Interrupted), signals.caught():
+        sh("exec sleep 1000")
+    (pid,) = started
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memproxy_sol import probe as probes
+from memproxy_sol import signals
+from memproxy_sol.errors import Interrupted
 from memproxy_sol.probe import Outcome, Probe, Prober
 
 SELF = """
@@ -192,3 +197,25 @@ def test_the_words_are_those_that_libmemproxy_writes() -> None:
 def test_no_terminal_obeys_what_a_probe_says() -> None:
     outcome = Outcome(TRUE, 1, b"", b"\x1b[2Jgone\n")
     assert outcome.started == "ended with status 1: \\x1b[2Jgone"
+
+
+def test_a_signal_while_it_is_being_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is there already, and nobody could end it yet."""
+    started: list[int] = []
+    execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+    def interrupted(self: Any, *words: Any, **more: Any) -> None:
+        execute(self, *words, **more)
+        started.append(self.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted)
+    with pytest.raises(Interrupted), signals.caught():
+        run(Probe("sh", ("/bin/sh", "-c", "exec sleep 1000"), 64), {"PATH": "/bin"}, 1000.0)
+    (pid,) = started
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
