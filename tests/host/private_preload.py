@@ -35,6 +35,7 @@ class Trial:
     """`file`, `directory`, `fifo`, `absent`, or `link` (then `data` is where it leads)."""
     mode: int = 0o644
     user: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def _one(trial: Mapping[str, Any]) -> tuple[int, str, str, bool]:
     user = trial["user"]
     try:
         process = subprocess.Popen(
-            trial["command"], env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            trial["command"], env=dict(trial["environment"]),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             preexec_fn=(lambda: os.setresuid(user, user, user)) if user else None,
         )  # fmt: skip
         waited = kind == "fifo" and _release(process)
