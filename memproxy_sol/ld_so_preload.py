@@ -22,6 +22,8 @@ _OWN_NEWLINE = b" "
 """How our line begins if the newline before it is ours, too: a file without one at its end gets it back without one."""
 _TOKEN = re.compile(r"\$(?:(LIB|ORIGIN|PLATFORM)(?![A-Za-z0-9_])|\{(LIB|ORIGIN|PLATFORM)\})")
 _OURS = re.compile(rf"\ufeff?{generation.PLACE.pattern}/\$(?:LIB|\{{LIB\}})/[^/]+")
+_GENERATION = re.compile(rb"/lib/memproxy/[0-9a-f]{16}")
+_PATH_MAX = 4096
 _UNWRITABLE = re.compile(rb"[\s:#\0]")
 
 
@@ -142,7 +144,13 @@ def generations_named(data: bytes) -> tuple[str, ...]:
     Comments count: which of them the runtime linker heeds depends on the length of the file, and what an administrator
     has commented out may come back.
     """
-    return tuple(dict.fromkeys(_decode(found) for found in generation.NAMED.findall(data)))
+    found = []
+    for end in (match.end() for match in _GENERATION.finditer(data)):
+        # The pattern of a whole path is tried at one place only: at each, it would take hours for a hostile file.
+        path = re.split(rb"[:\s\0]", data[max(0, end - _PATH_MAX) : end])[-1]
+        named = generation.NAMED.search(path[path.rfind(b"//") + 1 :])
+        found += [named.group()] if named else []
+    return tuple(dict.fromkeys(_decode(name) for name in found))
 
 
 def _without_comments(data: bytes) -> bytes:

@@ -212,3 +212,23 @@ def test_generations_are_named_once_in_order_in_comments_too() -> None:
     data = f"# {other}/$LIB/x\n".encode() + OURS + b":" + OURS_TOO + b"\n" + A + b"\n"
     assert generations_named(data) == (other, GENERATION)
     assert generations_named(b"\xff\n" + A) == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (GENERATION.encode(), (GENERATION,)),
+        (b"x" + GENERATION.encode(), (GENERATION,)),
+        (b"//" + GENERATION.encode(), (GENERATION,)),
+        (b"/opt/" + GENERATION.encode(), (GENERATION,)),
+        (b"\0" + GENERATION.encode() + b"\0", (GENERATION,)),
+        (b"#" + OURS + b"\r\n", (GENERATION,)),
+        (GENERATION.encode()[:-1] + b"\n", ()),
+        (b"/caf\xe9/lib/memproxy/" + b"0" * 16, ("/caf\udce9/lib/memproxy/" + "0" * 16,)),
+        (b"/lib/memproxy/" + b"0" * 16, ("/lib/memproxy/" + "0" * 16,)),
+        (b"/a" * (1 << 20) + b"\n" + OURS, (GENERATION,)),
+    ],
+    ids=lambda value: None if len(value) < 200 else "a hostile megabyte",
+)
+def test_a_generation_is_found_wherever_it_is_named(data: bytes, named: tuple[str, ...]) -> None:
+    assert generations_named(data) == named
