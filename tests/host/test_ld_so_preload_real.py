@@ -107,6 +107,31 @@ def test_random_files_are_read_as_the_runtime_linker_reads_them(bits: int, files
 
 
 @EITHER
+def test_tokens_lead_where_expand_says(bits: int, files: Files) -> None:
+    loader = needs.loader(bits)
+    told = subprocess.run([loader.path, "--list-diagnostics"], capture_output=True, text=True, check=False).stdout
+    platform = re.search(r'^dl_platform="([^"\\]+)"$', told, re.MULTILINE)
+    if platform is None:
+        pytest.skip("this runtime linker does not tell its platform")
+    items = [
+        *(
+            f"{PLACE}/{token}/x.so"
+            for token in ("$LIB", "${LIB}", "$LIBX", "${LIB", "$LIB_", "$LIB9", "$", "$$LIB", "$lib")
+        ),
+        *(f"{PLACE}/{token}.so" for token in ("$PLATFORM", "${PLATFORM}", "$PLATFORM-x", "a$LIB-$PLATFORM")),
+        *(f"{token}/o.so" for token in ("$ORIGIN", "${ORIGIN}/g", "$ORIGIN/$LIB")),
+    ]
+    paths = [ld_so_preload.expand(item, loader.lib, "/mnt", platform[1]) for item in items]
+    library = files[f"g/{bits}.so"]
+    # All of them are there, so that only those are complained of that lead elsewhere; each file is another one.
+    there = {str(path).removeprefix("/mnt/"): library for path in paths}
+    (outcome,) = private_preload.run({**files, **there}, [start(bits, data="\n".join(items).encode())])
+    assert complaints(outcome) == []
+    assert loaded(outcome) == list(dict.fromkeys(str(path).encode() for path in paths))
+    assert len(loaded(outcome)) == len(items) - 2
+
+
+@EITHER
 def test_what_put_and_strip_leave_is_loaded_as_they_promise(bits: int, files: Files) -> None:
     ours = f"{PLACE}/$LIB/c.so"
     before = [state for state in STATES if ours not in [item.text for item in ld_so_preload.parse(state.data)]]
