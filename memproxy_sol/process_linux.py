@@ -84,7 +84,7 @@ def _look(place: str, pid: int, own: str, seen: Seen) -> Seen:
         library=library,
         record=record,
         secure=_secure(place),
-        environment=() if library is not None else _environment(place),
+        environment=() if library is not None else environment(place),
         zone="" if namespace in ("", own) else namespace,
         root="" if root == "/" else root,
     )
@@ -102,6 +102,11 @@ def _boot_time(directory: str) -> float | None:
     except OSError:
         return None
     return float(match[1]) if match else None
+
+
+def mapped_files(place: str) -> list[str]:
+    """The files that the process at `place` (`/proc/PID`) has mapped. OSError if it has gone or may not be read."""
+    return list(_paths(_read(f"{place}/maps")))
 
 
 def _paths(maps: bytes) -> dict[str, None]:
@@ -139,7 +144,8 @@ def _secure(place: str) -> bool:
     return False
 
 
-def _environment(place: str) -> tuple[str, ...]:
+def environment(place: str) -> tuple[str, ...]:
+    """The variables of runtime linker and libmemproxy with which the process at `place` was started."""
     try:
         data = _read(f"{place}/environ")
     except OSError:

@@ -107,6 +107,18 @@ def maps_file_below(directory: str, pid: int, prefix: str) -> bool:
     return False
 
 
+def mapped_files(place: str) -> dict[str, str]:
+    """The objects that the process at `place` (`/proc/PID`) has mapped, by name: `a.out` is its program.
+
+    Of the links in `path/` those are mapped objects that stand in `object/`, too; the others are open files. OSError.
+    """
+    found = {}
+    for name in os.listdir(f"{place}/object"):
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = os.readlink(f"{place}/path/{name}")
+    return found
+
+
 def _own_zone(directory: str) -> int:
     try:
         data = _read(f"{directory}/self/psinfo", 4096)

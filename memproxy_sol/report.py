@@ -9,7 +9,8 @@ import difflib
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from memproxy_sol.errors import printable
 from memproxy_sol.findings import Finding
 from memproxy_sol.ld_config import LdConfig
 from memproxy_sol.plan import ConfigChange, Plan
+from memproxy_sol.scan import STATES, Scan
 from memproxy_sol.status import PendingTrial, Status
 from memproxy_sol.verify import Report
 from memproxy_sol.verify_live import LiveReport
@@ -40,6 +42,30 @@ def progress(text: str) -> None:
     """One line of progress on standard error, if that is a terminal."""
     if sys.stderr.isatty():
         console(stderr=True).print(f"[dim]{escape(printable(text))}[/dim]")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error, if that is a terminal; it is told what is done, how far, out of how many (0: unknown).
+
+    It is drawn when it is told something and has no thread of its own: processes are forked while it is there.
+    """
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.progress import Progress  # it takes long to import
+
+    with Progress(console=console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task, shown = bar.add_task("", total=None), 0.0
+
+        def told(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            bar.update(task, description=what, completed=done, total=total or None)
+            if time.monotonic() - shown > 0.1:
+                shown = time.monotonic()
+                bar.refresh()
+
+        yield told
 
 
 def say(text: str) -> None:
@@ -144,6 +170,34 @@ def _processes(report: LiveReport, every: bool) -> None:
         names = ", ".join(f"{one.pid} {one.name}" for one in group[:_NAMED])
         kinds.append((state, bits, route, str(len(group)), names + (", …" if len(group) > _NAMED else "")))
     table("Processes", ("state", "abi", "route", "processes", "among them"), kinds)
+
+
+def scan(value: Scan) -> None:
+    """The programs that carry an allocator, what may open objects past every preload, and what was not seen."""
+    out = console()
+    rows = []
+    for row in value.rows:
+        line = row.pattern if row.state == "proposed" else STATES[row.state]
+        if row.line:
+            line += f" (line {row.line}: {row.pattern})"
+        running = f"; running: {', '.join(map(str, row.processes[:_NAMED]))}" if row.processes else ""
+        rows.append((row.path, row.carries, "; ".join(row.evidence) + running, line))
+    if rows:
+        table("Allocators of their own", ("program", "carries", "how it is known", "proposed line"), rows)
+    for risk in value.risks:
+        out.print(f"[yellow]risk[/yellow]: {escape(printable(risk.path))}: {escape(printable(risk.text))}")
+    if value.opening:
+        count = len(value.opening)
+        out.print(f"{count} files import dlopen; whether they ask for RTLD_DEEPBIND cannot be seen")
+    kinds: dict[str, list[str]] = {}
+    for problem in value.problems:
+        kinds.setdefault(problem.kind, []).append(f"{problem.path} ({problem.text})")
+    for kind, texts in sorted(kinds.items()):
+        shown = "; ".join(texts[:_NAMED]) + ("; …" if len(texts) > _NAMED else "")
+        out.print(f"[yellow]not looked at[/yellow]: {len(texts)} {kind}: {escape(printable(shown))}")
+    if value.unreadable_processes:
+        out.print(f"[yellow]not looked at[/yellow]: {value.unreadable_processes} processes that only root may see")
+    out.print(f"{value.files} files looked at, {value.elf_files} programs and libraries among them")
 
 
 def status(value: Status) -> None:

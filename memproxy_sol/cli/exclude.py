@@ -1,4 +1,4 @@
-"""`memproxy-sol exclude list|add|remove`: the exclusion list."""
+"""`memproxy-sol exclude list|add|remove`: the exclusion list; `scan` is exclude_scan.py."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ListCommand(Command):
 class Exclude(Command):
     """The exclusion list: programs that keep the system's allocator."""
 
-    DESCRIPTION = "Lists, adds or removes programs that keep the system's allocator"
+    DESCRIPTION = "Lists, finds, adds or removes programs that keep the system's allocator"
     DESCRIPTION_MORE = """
 A change is seen by processes that start after it. What a line may say is in docs/exclusions.md; which line decides for
 a program, `memproxy-sol explain PROGRAM` tells.
@@ -63,6 +63,9 @@ a program, `memproxy-sol explain PROGRAM` tells.
             raise UsageError(f"unknown command {args[0]!r}", hint="see memproxy-sol exclude --help")
         self.help()
         return EXIT_USAGE
+
+
+Exclude.subcommand("scan", "memproxy_sol.cli.exclude_scan.ExcludeScan")
 
 
 @Exclude.subcommand("list")
@@ -107,7 +110,7 @@ class ExcludeList(ListCommand):
             finding = problem.finding(path)
             say(f"{finding.where}: {finding.text}; {finding.hint}")
         if state is not None:
-            for note in _readable(path, state):
+            for note in readable_notes(path, state):
                 say(note)
         return EXIT_OK
 
@@ -145,8 +148,8 @@ links are resolved, a script is its interpreter. Where there is no list yet, one
         path = self.list_path(root)
         wanted = [_wish(root, program) for program in programs]
         answers = []
-        with _changing(root, path):
-            before = _load_for_change(root, path)
+        with changing(root, path):
+            before = load_for_change(root, path)
             start = before or FileState(exclusions.TEMPLATE, 0o644, os.geteuid(), os.getegid())
             data = start.data
             for wish in wanted:
@@ -165,7 +168,7 @@ links are resolved, a script is its interpreter. Where there is no list yet, one
         for wish, addition in answers:
             for text in _addition_text(path, wish, addition, lines):
                 say(text)
-        for note in _readable(path, after):
+        for note in readable_notes(path, after):
             say(note)
         return EXIT_OK
 
@@ -183,8 +186,8 @@ class ExcludeRemove(ListCommand):
         root = self.opened()
         path = self.list_path(root)
         answers = []
-        with _changing(root, path):
-            before = _load_for_change(root, path)
+        with changing(root, path):
+            before = load_for_change(root, path)
             data = before.data if before is not None else b""
             for program in programs:
                 patterns, sample = _removal_wish(root, program)
@@ -279,7 +282,7 @@ class _Wish:
     notes: tuple[str, ...]
 
 
-class _changing:
+class changing:
     """Keeps others from changing the tree, and words what the system refuses."""
 
     def __init__(self, root: Root, path: str) -> None:
@@ -298,7 +301,8 @@ class _changing:
             ) from error
 
 
-def _load_for_change(root: Root, path: str) -> FileState | None:
+def load_for_change(root: Root, path: str) -> FileState | None:
+    """The list at `path`, None where there is none; ExclusionError for a link, through which nothing is written."""
     status = root.lstat(path)
     if status is not None and stat.S_ISLNK(status.st_mode):
         target = root.resolve(path)
@@ -430,7 +434,8 @@ def _exists(root: Root, program: str) -> bool:
     return located(root, program).exists
 
 
-def _readable(path: str, state: FileState) -> list[str]:
+def readable_notes(path: str, state: FileState) -> list[str]:
+    """What is to be said if not every user can read the list."""
     if state.mode & 0o004:
         return []
     return [f"{path} is not readable for every user: in their programs nothing is excluded; chmod o+r {path}"]
