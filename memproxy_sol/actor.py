@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from memproxy_sol import pending, process_solaris
 from memproxy_sol.errors import printable
 
 LONGEST = 200
@@ -33,6 +34,25 @@ def current(environment: Mapping[str, str] = os.environ) -> Actor:
     connection = environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or ""
     places = [*connection.split()[:1], *_terminal()] or [environment.get("SMF_FMRI") or "no terminal"]
     return Actor(_plain(user), _plain(" on ".join(places)))
+
+
+def process(pid: int) -> str | None:
+    """What tells a living process from any other that has, had or will have its number; None if it has ended.
+
+    The number, when it was started, and on Linux, where that counts from the boot, which boot it was.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else f"{pid} {fields[19].decode()} {pending.boot_id()}"
+    except (OSError, IndexError):
+        pass
+    try:
+        with open(f"/proc/{pid}/psinfo", "rb") as stream:
+            known = process_solaris.parse_psinfo(stream.read(4096), pid)
+    except OSError:
+        return None
+    return None if known is None or known.threads == 0 else f"{pid} {known.started!r}"
 
 
 def log(text: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from memproxy_sol import access, files, lock, pending
+from memproxy_sol import access, actor, files, lock, pending
 from memproxy_sol import steps as step_values
 from memproxy_sol.errors import HostError
 from memproxy_sol.record import STATE_DIRECTORY, checked_path
@@ -61,6 +61,8 @@ class Change:
     """Who began it; empty in a journal of before it was noted."""
     origin: str = ""
     """From where: a terminal, the other end of an ssh connection, a service."""
+    process: str = ""
+    """The process that began it, as `actor.process` tells it."""
 
     @property
     def path(self) -> str:
@@ -134,7 +136,7 @@ def notice(root: Root) -> str | None:
     """
     try:
         change = unfinished(root)
-        number = lock.holder(root) if change is not None else None
+        number = at_work(root, change) if change is not None else None
     except HostError as error:
         if isinstance(error.__cause__, PermissionError):
             return None
@@ -160,6 +162,20 @@ def why_unfinished(change: Change) -> tuple[str, str]:
             "the service tries it, memproxy-sol uninstall takes it back",
         )
     return "was cut short", "the next install, uninstall or rollback takes it back"
+
+
+def maker(change: Change) -> int | None:
+    """The other process that is still carrying the change out; it has lost its lock where `lock.holder` knows none."""
+    number = change.process.split(" ")[0]
+    if change.state != OPEN or not number.isdigit() or int(number) == os.getpid():
+        return None
+    return int(number) if actor.process(int(number)) == change.process else None
+
+
+def at_work(root: Root, change: Change) -> int | None:
+    """The process that is changing the host, or still carries this change out; as `lock.holder`."""
+    holder = lock.holder(root)
+    return maker(change) if holder is None else holder
 
 
 def tried(change: Change) -> list[TryFile]:
@@ -235,6 +251,7 @@ def parse(data: bytes, number: int) -> Change | None:
         cleanup=tuple(checked_path(value) for value in first["cleanup"]),
         user=str(first.get("user", "")),
         origin=str(first.get("origin", "")),
+        process=str(first.get("process", "")),
     )
 
 
@@ -257,6 +274,7 @@ def opening(change: Change) -> dict[str, Any]:
         "started": change.started,
         "user": change.user,
         "origin": change.origin,
+        "process": change.process,
         "steps": [step_values.to_json(step) for step in change.steps],
         "directories": list(change.directories),
         "leave_nothing": change.leave_nothing,

@@ -29,7 +29,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
-from memproxy_sol import changes, guard_process, journal, lock, pending
+from memproxy_sol import changes, guard_process, journal, pending
 from memproxy_sol.errors import ChangeError, HostError, RefusedError
 from memproxy_sol.guard_process import ATTEMPTS, CLIENTS, Clock, Guard, Wait
 from memproxy_sol.pending import GUARD_DIRECTORY, SOCKET, STATE, Trial, is_guarded
@@ -204,7 +204,7 @@ def forgotten(root: Root, clock: Clock = pending.now) -> changes.Change | None:
     if is_guarded(root):
         trial = pending.read(root)
         return change if trial is not None and clock() > trial.deadline + _STUCK else None
-    return change if lock.holder(root) in (None, os.getpid()) else None
+    return change if changes.at_work(root, change) in (None, os.getpid()) else None
 
 
 def take_back(root: Root, clock: Clock = pending.now, services: journal.Services | None = None) -> str | None:

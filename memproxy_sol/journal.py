@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from memproxy_sol import actor, changes, files, pending, signals
+from memproxy_sol import actor, changes, files, lock, pending, signals
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.abi import ABIS
@@ -147,9 +147,21 @@ def _apply(
     number = max(changes.numbers(root), default=0) + 1
     who = actor.current()
     change = Change(
-        number, what, started, tuple(steps), 0, "open", directories, leave_nothing, tuple(cleanup), who.user, who.origin
+        number,
+        what,
+        started,
+        tuple(steps),
+        0,
+        "open",
+        directories,
+        leave_nothing,
+        tuple(cleanup),
+        who.user,
+        who.origin,
+        actor.process(os.getpid()) or "",
     )
     _check(steps)
+    _refuse_others(root)
     path = change.path
     _open(root, change, path)
     _log(root, change, "begun", who)
@@ -191,6 +203,17 @@ def _apply(
     _log(root, change, "on trial" if state == changes.TRIAL else state, who)
     if not tried:
         _finish(root, change)
+
+
+def _refuse_others(root: Root) -> None:
+    """HostError where the lock did not keep others out, since somebody has removed it."""
+    lock.check(root)
+    with contextlib.suppress(HostError):
+        left = unfinished(root)
+        number = None if left is None else changes.maker(left)
+        if number is None:
+            return
+    raise lock.busy(root, number)
 
 
 def _is_configuration(step: Step) -> bool:
@@ -235,13 +258,17 @@ def confirm(root: Root, change: Change, services: Services | None = None) -> Non
 def recover(root: Root, change: Change, services: Services | None = None) -> str:
     """Take back the unfinished `change`, or finish what a complete one left; returns what was done, in words.
 
-    The guard of a trial is ended first: whether it is time for that is the caller's to decide.
+    The guard of a trial is ended first: whether it is time for that is the caller's to decide. HostError where the
+    process that began it still lives, which somebody has taken the lock from.
     """
     with signals.caught(), signals.deferred():
         return _recover(root, change, services)
 
 
 def _recover(root: Root, change: Change, services: Services | None) -> str:
+    number = changes.maker(change)
+    if number is not None:
+        raise lock.busy(root, number)
     if changes.tried(change):
         pending.end_guard(root)
     if change.state == changes.STAGED:

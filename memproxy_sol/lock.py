@@ -6,6 +6,9 @@ lies where nothing survives a reboot, and the kernel drops it with the process: 
 file is stale and means nothing. An image is locked by flock on its top directory, which leaves nothing behind; where
 it is Solaris that configures it, by a file in RUN_DIRECTORY of that machine.
 
+A file can be removed by whoever cleans up: so the journal names the process that carries a change out, too, and nobody
+takes that back while it lives; and who has lost his file begins no change.
+
 Record locks end with the *first* close of any descriptor of the file in the process: nobody else may open it there.
 Standard library only: the boot-time verification asks `holder`.
 """
@@ -37,23 +40,29 @@ _MACHINE = "/"
 _UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _held: dict[str, int] = {}
 """The trees that this process has locked, to its number: record locks do not keep a process from itself."""
+_files: dict[str, int] = {}
+"""The descriptors of those whose lock is a file."""
 
 
 @contextlib.contextmanager
 def locked(root: Root) -> Iterator[None]:
     """Keep a second memproxy-sol from changing the same host; HostError with its process number if one is at work."""
     if _held.get(root.path) == os.getpid():
-        raise _busy(root, os.getpid())
+        raise busy(root, os.getpid())
     tree = _tree_of_file(root)
     descriptor = _open_file(tree, _name(root)) if tree else _open_directory(root)
     try:
         if fcntl is not None:
             _take(root, descriptor, of_file=tree is not None)
         _held[root.path] = os.getpid()
+        if tree:
+            _files[root.path] = descriptor
         try:
+            check(root)
             yield
         finally:
             del _held[root.path]
+            _files.pop(root.path, None)
             if tree:
                 with contextlib.suppress(OSError):
                     os.ftruncate(descriptor, 0)
@@ -145,7 +154,7 @@ def _take(root: Root, descriptor: int, of_file: bool) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise _busy(root, _number_in_file(root) if of_file else next(iter(_flocks(root) or ()), None)) from None
+            raise busy(root, _number_in_file(root) if of_file else next(iter(_flocks(root) or ()), None)) from None
         if not of_file and os.geteuid() != 0 and error.errno in _UNSUPPORTED:
             return
         raise HostError(f"cannot be locked: {error.strerror or error}", where=root.path) from error
@@ -156,7 +165,23 @@ def _take(root: Root, descriptor: int, of_file: bool) -> None:
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
-def _busy(root: Root, number: int | None) -> HostError:
+def check(root: Root) -> None:
+    """HostError if the file that this process has locked is not the one that another would lock."""
+    descriptor = _files.get(root.path)
+    if descriptor is None or _held.get(root.path) != os.getpid():
+        return
+    try:
+        there = os.lstat(_lock_path(root))
+    except (OSError, HostError):
+        there = None
+    mine = os.fstat(descriptor)
+    if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+        text = "was removed by somebody while this command was at work, so that another may be, too"
+        raise HostError(f"{text}; nothing has been changed", where=_lock_path(root), hint="type the command again")
+
+
+def busy(root: Root, number: int | None) -> HostError:
+    """The error that tells of the process, if its number is known, that is changing the host."""
     who = f"another memproxy-sol (process {number})" if number else "another memproxy-sol"
     return HostError(f"{who} is changing it", where=root.path, hint="wait for it to end and try again")
 

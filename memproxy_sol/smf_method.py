@@ -263,7 +263,7 @@ def _under_way(root: Root) -> Answer | None:
 
     `install` enables the service before the configuration exists, and has it look again when all is done.
     """
-    from memproxy_sol import journal, lock, pending
+    from memproxy_sol import changes, journal, pending
     from memproxy_sol.errors import HostError
 
     try:
@@ -272,7 +272,7 @@ def _under_way(root: Root) -> Answer | None:
         return None  # as above
     if change is None or change.state == "complete":
         return None
-    holder = lock.holder(root)
+    holder = changes.at_work(root, change)
     if holder is not None:
         by = f" by process {holder}" if holder else ""
         return Answer(OK, f"change {change.number} ({change.what}) is being carried out{by}; the check follows it")

@@ -24,7 +24,6 @@ from memproxy_sol import (
     exclusions,
     first_boot,
     generation,
-    lock,
     pending,
     preloads,
     smf_manifest,
@@ -162,7 +161,7 @@ def _staged(root: Root) -> changes.Change | None:
 
 def _unfinished(root: Root, change: changes.Change) -> Finding:
     text = f"change {change.number} ({change.what}), begun {change.started},"
-    number = lock.holder(root)
+    number = changes.at_work(root, change)
     if number is not None:
         who = f" by process {number}" if number else ""
         return Finding("change-under-way", NOTE, change.path, f"{text} is being made or taken back{who}")

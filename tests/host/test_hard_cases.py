@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import abi, pending
+from memproxy_sol import abi, actor, changes, journal, pending, probe_list
 from memproxy_sol.journal import unfinished
 from memproxy_sol.ld_config import Variable, encode, layout_for, new
 from memproxy_sol.live import Carrying
 from memproxy_sol.probe import Probe
+from memproxy_sol.root import Root
+from memproxy_sol.steps import PlaceGeneration, Step
 from memproxy_sol.trial import Tried
 from tests.host import live as lives
 from tests.host.live import Live
@@ -179,7 +182,8 @@ def test_set_id_programs_that_were_warned_of_another_preload_before(live: Live) 
     warned = live.lab.execute(["/usr/bin/uptime"], {}, uid=100).err
     assert b"warning: libplain.so" in warned
     assert live.install("--try", "600") == 0, live.err
-    assert "set-id /usr/bin/uptime" in live.out
+    tried = probe_list.default_probes(live.root, [abi.ABIS[32]]).probes
+    assert "/usr/bin/uptime" in {probe.command[0] for probe in tried if probe.secure}
     assert live.run("confirm") == 0, live.err
 
 
@@ -195,3 +199,80 @@ def test_rollback_during_a_trial_takes_the_trial_back_and_no_more(live: Live, gu
     assert "all that rollback takes back" in live.err
     assert [(live / CONFIG[bits]).read_bytes() for bits in (32, 64)] == installed
     assert live.run("verify") == 0, live.out
+
+
+def test_the_lock_is_removed_while_a_change_is_carried_out(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes then neither takes the half of it back nor begins another one."""
+    (there, there_end), (goes_on, goes_on_end) = os.pipe(), os.pipe()
+    real = journal._do
+
+    def slowly(root: Root, step: Step, services: object = None) -> None:
+        if isinstance(step, PlaceGeneration):
+            os.write(there_end, b".")
+            os.read(goes_on, 1)
+        real(root, step, services)  # type: ignore[arg-type]
+
+    child = os.fork()
+    if child == 0:
+        status = 120
+        try:
+            monkeypatch.setattr(journal, "_do", slowly)
+            status = live.install()
+        finally:
+            os._exit(status)
+    try:
+        assert os.read(there, 1) == b"."
+        (live / "var/run/memproxy/lock").unlink()
+        for command in ("uninstall", "rollback", "install"):
+            words = ("--libraries", str(live.objects)) if command == "install" else ()
+            assert live.run(command, *words) == 1
+            assert f"another memproxy-sol (process {child}) is changing it" in live.err
+        live.run("verify")
+        assert f"is being made or taken back by process {child}" in live.out
+        assert "cut short" not in live.out + live.err
+    finally:
+        os.write(goes_on_end, b".")
+        status = os.waitpid(child, 0)[1]
+        for descriptor in (there, there_end, goes_on, goes_on_end):
+            os.close(descriptor)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert live.run("verify") == 0, live.out
+    assert live.uninstall() == 0, live.err
+
+
+def test_the_lock_is_removed_before_a_change_is_begun(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = live.snapshot()
+    real = Carrying.install
+
+    def meanwhile(self: Carrying, *words: object) -> object:
+        (live / "var/run/memproxy/lock").unlink()
+        return real(self, *words)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as during:
+        during.setattr(Carrying, "install", meanwhile)
+        assert live.install() == 1
+    assert "lock: was removed by somebody while this command was at work" in live.err
+    assert unfinished(live.root) is None
+    now = live.snapshot()
+    assert {name for name in {*before, *now} if before.get(name) != now.get(name)} <= {
+        name for name in {*before, *now} if name.startswith(("var/run", "var/svc", "etc/svc", ".", "var/adm"))
+    }
+    assert live.install() == 0, live.err
+
+
+def test_a_number_that_another_process_has_now_is_not_taken_for_a_command(live: Live) -> None:
+    """It is killed, and its number given to somebody else: when that was started tells them apart."""
+    assert live.install() == 0, live.err
+    path = live / changes.path_of(1)[1:]
+    first, *rest = (line for line in path.read_bytes().splitlines(keepends=True) if b'"state"' not in line)
+    opening = json.loads(first.partition(b" ")[2])
+    own = actor.process(os.getppid())
+    assert own is not None
+    assert opening["process"] == actor.process(os.getpid())
+    number, started, *boot = own.split(" ")
+    for process, is_alive in ((own, True), (" ".join([number, started + "0", *boot]), False), (number, False)):
+        path.write_bytes(changes.line({**opening, "process": process}) + b"".join(rest))
+        change = changes.unfinished(live.root)
+        assert change is not None
+        assert changes.maker(change) == (os.getppid() if is_alive else None)
+    assert live.uninstall() == 0, live.err

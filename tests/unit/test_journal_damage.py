@@ -60,7 +60,8 @@ def whole(root: Root) -> bytes:
 def test_the_opening_line_says_all(root: Root, whole: bytes) -> None:
     value = json.loads(whole.split(b"\n")[0][9:])
     assert set(value) == {
-        *("format", "change", "what", "started", "user", "origin", "steps", "directories", "leave_nothing", "cleanup")
+        *("format", "change", "what", "started", "user", "origin", "process"),
+        *("steps", "directories", "leave_nothing", "cleanup"),
     }  # fmt: skip
     assert value["steps"][1]["before"]["mtime_ns"] == FORMER.mtime_ns
     page = (Path(__file__).parents[2] / "docs/journal.md").read_text()
