@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hunt.calls import DEEDS, KILLED, KILLS, Calls
-from hunt.ground import Ground
+from hunt.ground import METHOD, Ground
 from memproxy_sol import change
 from memproxy_sol.errors import RefusedError
 from memproxy_sol.lock import locked
@@ -32,6 +32,8 @@ class Scenario:
     command: tuple[str, ...]
     guard: bool = False
     """Whether it is the guard that is struck, not the command."""
+    boots: bool = False
+    """Whether it is the next boot that finishes what the command did."""
     fails: bool = False
     """Whether a probe fails once the change is in force, so that it is taken back."""
 
@@ -66,6 +68,7 @@ def scenarios(ground: Ground) -> tuple[Scenario, ...]:
         f"--allocator={here}/libother.so",
         f"--allocator={here}/64/libother.so",
     )
+    of_image = ("--root", str(ground.top), "--first-boot-trial")
     return (
         Scenario("install", (), plain),
         Scenario("upgrade", (plain,), other),
@@ -74,6 +77,10 @@ def scenarios(ground: Ground) -> tuple[Scenario, ...]:
         Scenario("rollback", (plain, other), ("rollback",)),
         Scenario("install --try", (), (*plain, "--try", "600")),
         Scenario("a probe fails", (plain,), other, fails=True),
+        Scenario("stage for a first boot", (), (*plain, *of_image), boots=True),
+        Scenario("first boot", ((*plain, *of_image),), METHOD),
+        Scenario("first boot: upgrade", (plain, (*other, *of_image)), METHOD),
+        Scenario("first boot: a program fails", ((*plain, *of_image),), METHOD, fails=True),
         Scenario("guard: upgrade", (plain,), other, guard=True),
         Scenario("guard: a probe fails", (plain,), other, guard=True, fails=True),
     )
@@ -91,7 +98,12 @@ class Hunt:
             if status not in (0, 3):
                 raise RuntimeError(f"{' '.join(command)} ended with {status}: {said}")
         ground.keep(scenario.name)
+        # A change that waits for a boot is taken back by the next command.
+        problem = ground.in_child(_mend)
+        if problem:
+            raise RuntimeError(problem)
         self.former = ground.snapshot()
+        ground.put_back(scenario.name)
         self._faults()
         self.calls = ["guard"] * GUARD_CALLS if scenario.guard else ground.count(scenario.command)
         if scenario.guard:
@@ -115,6 +127,13 @@ class Hunt:
             status, said = self.ground.run(("confirm",))
             if status:
                 raise RuntimeError(f"confirm ended with {status}: {said}")
+        if self.scenario.boots:
+            self.ground.lab.boot()
+        if self.scenario.fails and self.scenario.command == METHOD:
+            # Killed before it began, the next boot tries it again, and then nothing fails.
+            self.ground.put_back(self.scenario.name)
+            self.ground.lab.faults.clear()
+            self.ground.run(METHOD)
         return self.ground.snapshot()
 
     def cases(self, deeds: Sequence[str] = DEEDS) -> Iterator[Case]:

@@ -6,6 +6,7 @@ Standard library only: journal.py is imported at boot.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -106,9 +107,14 @@ def make_directory(root: Root, path: str, mode: int) -> None:
 
 
 def discard(host: str) -> None:
-    """Remove what is no directory at a path of this machine, if it is there."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+    """Remove what is no directory at a path of this machine, if it is there; OSError where it has to stay."""
+    try:
         os.unlink(host)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        pass
+    except PermissionError as error:
+        if error.errno != errno.EPERM:  # which is what Solaris says of a directory
+            raise
 
 
 def remove(root: Root, path: str) -> None:

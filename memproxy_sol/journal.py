@@ -290,7 +290,8 @@ def _recover(root: Root, change: Change, services: Services | None) -> str:
 
 def sweep(root: Root) -> None:
     """Remove what a change left that was killed before its journal, or after its end, had a name; or an `exclude`."""
-    files.discard(root.host_path(LIST_PATH) + files.NEW)
+    with contextlib.suppress(OSError):
+        files.discard(root.host_path(LIST_PATH) + files.NEW)
     for directory in _ancestors(root.resolve(STATE_DIRECTORY)):
         host = root.host_path(f"{directory.rstrip('/')}/{_UNNAMED}")
         if _holds_ours_alone(host):
@@ -312,7 +313,8 @@ def _open(root: Root, change: Change, path: str) -> None:
         try:
             changes.append(root.host_path(path), opening)
         except BaseException:
-            files.discard(root.host_path(path))
+            with contextlib.suppress(OSError):
+                files.discard(root.host_path(path))
             raise
         return
     top = change.directories[0]
@@ -391,6 +393,8 @@ def _undo(root: Root, change: Change, begun: int, services: Services | None = No
     """Take back the first `begun` steps in reverse; each looks at what is there: the last may not have happened."""
     for step in reversed(change.steps[:begun]):
         _undo_step(root, step, services)
+    # Once more: one that cannot go must not keep the undo from its end, but may have been in use for an instant.
+    files.remove_empty(root, [step.path for step in reversed(change.steps[:begun]) if isinstance(step, MakeDirectory)])
     if changes.tried(change):
         pending.clear_run(root)
     placed = [step.directory for step in change.steps[:begun] if isinstance(step, PlaceGeneration)]

@@ -23,6 +23,7 @@ from tests.images import Image
 NAMES = (
     *("install", "upgrade", "uninstall", "purge", "rollback", "install --try", "a probe fails"),
     *("guard: upgrade", "guard: a probe fails"),
+    *("stage for a first boot", "first boot", "first boot: upgrade", "first boot: a program fails"),
 )
 EVERY = 61
 """One of so many cases, a prime: all deeds and all parts of a change are met."""
