@@ -191,6 +191,13 @@ def test_a_candidate_that_does_not_work_is_taken_back_and_the_machine_boots(
     assert live.shell.run(("/usr/bin/svcs", FMRI)).status != 0
 
 
+def test_what_fails_as_a_candidate_is_in_force_at_no_instant(staged: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "go_live", lambda root, step: pytest.fail("went live"))
+    damage(staged)
+    staged.lab.boot()
+    assert "was tried at this boot and taken back: a new process does not start" in log(staged)[-1]
+
+
 def test_programs_without_libmemproxy_are_no_proof(staged: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(staged.lab), "_said", lambda *arguments: b"")
     staged.lab.boot()
