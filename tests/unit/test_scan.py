@@ -182,7 +182,7 @@ def test_every_name_that_the_kernel_may_report_is_a_program(image: Path) -> None
 # ---- Other byte orders and damage
 
 
-def foreign_malloc(bits: int, order: str) -> bytes:
+def foreign_malloc(bits: int, order: str, table_type: int = 2, symbol_type: int = 2) -> bytes:
     """An executable of another machine with a symbol table that defines malloc (with free in its tail-merged name)."""
     wide = bits == 64
     head, section, symbol = (64, 64, 24) if wide else (52, 40, 16)
@@ -193,10 +193,10 @@ def foreign_malloc(bits: int, order: str) -> bytes:
             return struct.pack(order + "IBBHQQ", name, kind, 0, 1, 0x1000, 8)
         return struct.pack(order + "IIIBBH", name, 0x1000, 8, kind, 0, 1)
 
-    table = bytes(symbol) + entry(4, 2) + entry(12, 2)
+    table = bytes(symbol) + entry(4, symbol_type) + entry(12, symbol_type)
     at = head + len(strings)
     sections = bytes(section)
-    for kind, offset, size, link in ((2, at, len(table), 2), (3, head, len(strings), 0)):
+    for kind, offset, size, link in ((table_type, at, len(table), 2), (3, head, len(strings), 0)):
         layout = "IIQQQQIIQQ" if wide else "10I"
         sections += struct.pack(order + layout, 0, kind, 0, 0, offset, size, link, 0, 1, 0)
     ident = b"\x7fELF" + bytes((bits // 32, 1 if order == "<" else 2, 1)) + bytes(9)
@@ -218,6 +218,48 @@ def test_either_class_and_byte_order_is_read(image: Path, bits: int, order: str)
     row = rows(image)["/opt/own"]
     assert (row.bits, row.state) == (bits, "unreachable")  # it has no interpreter
     assert row.evidence == ("its symbol table defines malloc and free, which it keeps to itself",)
+
+
+def test_local_functions_that_solaris_keeps_in_stripped_files_count_and_data_do_not(tmp_path: Path) -> None:
+    def local(*types: int) -> tuple[str, ...]:
+        (tmp_path / "own").write_bytes(foreign_malloc(32, ">", *types))
+        one = carried.look(str(tmp_path / "own"))
+        assert one is not None
+        return one.local
+
+    assert local(0x6FFFFFF3) == carried.PLAIN
+    assert local(2, 1) == ()
+    assert local(11) == ()
+
+
+def test_a_text_is_found_behind_a_hole_and_over_the_border_of_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carried, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(carried, "_MOST_SEARCHED", 1 << 20)
+    path = tmp_path / "own"
+    for at in (1 << 34, (1 << 16) - 5):
+        path.write_bytes(foreign_malloc(64, "<", symbol_type=1))
+        with path.open("r+b") as stream:
+            stream.truncate(max(at, 1 << 17) + 100)
+            if at < 1 << 20:
+                stream.write(foreign_malloc(64, "<", symbol_type=1).ljust(1 << 17, b"x"))
+            stream.seek(at)
+            stream.write(b"<jemalloc>: no")
+        one = carried.look(str(path))
+        assert one is not None
+        assert [family for family, _ in one.families] == ["jemalloc"], at
+
+
+def test_the_c_library_and_its_linker_carry_nothing_that_matters(image: Path) -> None:
+    (image / "lib").mkdir()
+    for path in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"):
+        shutil.copy(path, image / "lib")
+    assert rows(image) == {}
+    source = 'const char i[] __attribute__((section(".interp"))) = "/lib64/ld-linux-x86-64.so.2";'
+    own = built(image / "lib/libstarts.so", source + MALLOC.format(""), "-shared", "-fPIC", "-Wl,-soname,libstarts.so")
+    assert elf.read(own).interpreter
+    assert rows(image)["/lib/libstarts.so"].state == "library"  # as libc.so.6 one can start it; it is a library
 
 
 def test_a_symbol_table_that_is_no_longer_whole_is_no_reason_to_stop(tmp_path: Path) -> None:
@@ -469,3 +511,18 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(image: Path) -> None:
     assert done.stderr == b""
     os.close(ours)
     os.close(theirs)
+
+
+def test_processes_of_solaris_are_read_by_their_links(tmp_path: Path) -> None:
+    place = tmp_path / "proc/7"
+    for directory in ("object", "path"):
+        (place / directory).mkdir(parents=True)
+    for name, target in (("a.out", "/opt/own"), ("ufs.1.2.3", "/opt/libown.so"), ("4", "/var/log/open")):
+        (place / "path" / name).symlink_to(target)
+    for name in ("a.out", "ufs.1.2.3", "ufs.4.5.6"):  # the last has no name any more
+        (place / "object" / name).touch()
+    (tmp_path / "proc/8").mkdir()  # it has ended
+    running = scan_running.read(str(tmp_path / "proc"), "SunOS")
+    assert running.programs == {"/opt/own": [7]}
+    assert running.mapped == {"/opt/own": {"/opt/libown.so"}}
+    assert running.unreadable == 0
