@@ -13,7 +13,7 @@ import pytest
 from memproxy_sol import abi, changes, first_boot, journal, pending
 from memproxy_sol.cli import main
 from memproxy_sol.ld_config import decode, encode, layout_for, new
-from memproxy_sol.root import FileState, Root
+from memproxy_sol.root import Root
 from memproxy_sol.smf_manifest import FMRI
 from tests.host import live as lives
 from tests.host.laboratory import Fault
@@ -387,19 +387,21 @@ def test_a_disk_without_room_leaves_it_staged(staged: Live, monkeypatch: pytest.
 
 
 def test_an_edit_at_the_last_instant_is_not_lost(staged: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = FileState(encode(new(layout_for(abi.X86, 64))), 0o644, 0, 0)
-    prepare = pending.prepare
+    """When the candidates have been tried and one is in force already."""
+    theirs = encode(new(layout_for(abi.X86, 64)))
+    go_live = pending.go_live
 
     def edited(root: Root, step: Any) -> None:
-        prepare(root, step)
-        (staged / CONFIG[64]).write_bytes(theirs.data)
+        go_live(root, step)
+        (staged / CONFIG[64]).write_bytes(theirs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pending, "prepare", edited)
+        patch.setattr(pending, "go_live", edited)
         staged.lab.boot()
     assert "was changed since the plan was made" in log(staged)[-1]
-    assert (staged / CONFIG[64]).read_bytes() == theirs.data
-    assert not in_force(staged, 32)
+    assert (staged / CONFIG[64]).read_bytes() == theirs
+    assert not (staged / CONFIG[32]).exists()
+    assert staged.lab.brick() is None
 
 
 # ---- Where it cannot be.
