@@ -15,7 +15,7 @@ from pathlib import Path
 
 from memproxy_sol import resources, tools
 from memproxy_sol.errors import MemproxyError
-from memproxy_sol.hosts import linux
+from memproxy_sol.hosts import linux_loader as linux
 
 LIST_DIRECTORY = "/" + "memproxy-bench-list-" * 10
 LIST_PATH = LIST_DIRECTORY + "/memproxy.conf"

@@ -60,6 +60,14 @@ ABI32 = Abi(32)
 ABI64 = Abi(64)
 ABIS: dict[int, Abi] = {32: ABI32, 64: ABI64}
 
+LD_SO_PRELOAD = "/etc/ld.so.preload"
+"""What the runtime linkers of the GNU C library preload into every process (ld.so(8))."""
+CONFIGURATIONS: dict[str, tuple[int, ...]] = {
+    **{abi.config_path: (abi.bits,) for abi in ABIS.values()},
+    LD_SO_PRELOAD: (32, 64),
+}
+"""Every file that makes the runtime linkers of a host preload objects, with the ABIs (bits) that read it."""
+
 
 @dataclass(frozen=True)
 class Machine:

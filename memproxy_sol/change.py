@@ -9,19 +9,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from memproxy_sol import build, changes, generation, guard, journal, policy, preflight, record, removal, rollback
+from memproxy_sol import (
+    build,
+    changes,
+    generation,
+    guard,
+    journal,
+    plan_linux,
+    policy,
+    preflight,
+    preflight_linux,
+    record,
+    removal,
+    rollback,
+)
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
 from memproxy_sol.commands import Shell
 from memproxy_sol.elf import Library
 from memproxy_sol.errors import HostError, RefusedError, SmfError
 from memproxy_sol.findings import Finding, errors_in
-from memproxy_sol.hosts import solaris
+from memproxy_sol.hosts import linux, solaris
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.hosts.solaris_live import check_kind
 from memproxy_sol.live import Carrying
+from memproxy_sol.namespace_probe import LinuxProber
 from memproxy_sol.plan import Plan
 from memproxy_sol.policy import POLICY_PATH, Policy
+from memproxy_sol.probe import Prober
 from memproxy_sol.root import Root
 from memproxy_sol.service_preflight import check_method
 from memproxy_sol.services import Services
@@ -52,17 +69,34 @@ class Target:
         return Shell() if self.root.is_live else None
 
     @property
+    def is_linux(self) -> bool:
+        """Whether it is a Linux system: by --host, or by what its tree shows."""
+        return self.host == "linux" or (self.host is None and linux.is_linux(self.root))
+
+    @property
     def smf(self) -> Smf | None:
-        """The running system's SMF; None for an image."""
-        return Smf(self.shell, self.root) if self.shell is not None else None
+        """The running system's SMF; None for an image, and on Linux."""
+        return Smf(self.shell, self.root) if self.shell is not None and not self.is_linux else None
+
+    @property
+    def services(self) -> Services | None:
+        """What delivers the service on a running system; None where nothing does."""
+        return None if self.smf is None else Services(self.smf)
+
+    @property
+    def prober(self) -> Prober:
+        """What starts probes on it."""
+        return LinuxProber() if self.is_linux else Prober()
 
     def refuse_foreign(self) -> None:
         """HostError where this is a running system that is not ours to change; before the lock, which is a file."""
-        if self.shell is not None:
+        if self.shell is not None and not self.is_linux:
             check_kind(self.shell)
 
-    def facts(self, tolerant: bool = False) -> SolarisFacts:
-        """Read the facts; `tolerant` and what is raised as in `hosts.solaris.read`."""
+    def facts(self, tolerant: bool = False) -> Facts:
+        """Read the facts; `tolerant` and what is raised as in `hosts.solaris.read` and `hosts.linux.read`."""
+        if self.is_linux:
+            return linux.read(self.root, machine=self.machine, tolerant=tolerant, ask=self.shell is not None)
         return solaris.read(
             self.root,
             host=self.host,
@@ -125,13 +159,21 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     """The plan that brings the host to the policy. Raises Refusal where preflight forbids it."""
     facts = target.facts()
     wanted = wishes.policy
-    abis = solaris.abis_of(facts, wanted.bits)
     is_staged = wishes.first_boot and not target.root.is_live
-    _refuse(preflight.check_host(facts, wanted, abis))
-    if is_staged:
-        _refuse(preflight.check_first_boot(facts, wanted, abis))
+    if isinstance(facts, LinuxFacts):
+        abis = linux.abis_of(facts, wanted.bits)
+        _refuse(preflight_linux.check_host(facts, wanted))
+        if is_staged:
+            hint = "leave --first-boot-trial out"
+            raise RefusedError("a first boot can try a change on Solaris alone", where=target.root.path, hint=hint)
+    else:
+        assert isinstance(facts, SolarisFacts)
+        abis = solaris.abis_of(facts, wanted.bits)
+        _refuse(preflight.check_host(facts, wanted, abis))
+        if is_staged:
+            _refuse(preflight.check_first_boot(facts, wanted, abis))
     chosen = _allocators(facts, wishes)
-    native = target.native or target.root.is_live
+    native = target.native or target.root.is_live or isinstance(facts, LinuxFacts)
     proxies = _proxies(facts, abis, wishes.libraries, native, progress)
     read_proxies = preflight.read_libraries(proxies)
     read_allocators = preflight.read_libraries(chosen)
@@ -143,7 +185,7 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
         findings += (*unknown, *ahead)
     findings += _method(target, facts, wanted)
     _refuse(findings)
-    made, names = _generation(abis, read_proxies, read_allocators)
+    made, names = _generation(facts, abis, read_proxies, read_allocators)
     service = target.service() if wanted.service or _delivered(facts) else None
     plan = plans.install(facts, wanted, abis, made, names, adopted, service)
     plan = replace(plan, findings=(*findings, *plan.findings))
@@ -191,7 +233,7 @@ def mend_unfinished(target: Target, tolerant: bool = False, even_on_trial: bool 
         return None
     if not even_on_trial:
         guard.refuse_pending(root, change)
-    return journal.recover(root, change, None if target.smf is None else Services(target.smf))
+    return journal.recover(root, change, target.services)
 
 
 @dataclass(frozen=True)
@@ -214,13 +256,14 @@ def carry_out(
     if not plan.steps and not (plan.leave_nothing and root.exists(journal.CHANGES)):
         return Outcome()
     started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    shell, smf = target.shell, target.smf
-    if shell is not None and smf is not None:
+    shell = target.shell
+    if shell is not None:
         wanted = Policy() if policy is None else policy
         carrying = Carrying(
             plan,
-            smf,
+            target.services,
             shell,
+            prober=target.prober,
             custom=plan.custom,
             commands=wanted.probes,
             secure=wanted.secure == "custom",
@@ -245,13 +288,13 @@ def carry_out(
     return Outcome()
 
 
-def _method(target: Target, facts: SolarisFacts, wanted: Policy) -> tuple[Finding, ...]:
+def _method(target: Target, facts: Facts, wanted: Policy) -> tuple[Finding, ...]:
     """What is wrong with the service's method, started as SMF will start it; a program that is missing has a remark.
 
     With a change that was cut short it is not started: it might take that back, and a plan changes nothing.
     """
     shell = target.shell
-    if shell is None or not wanted.service or not facts.root.exists(wanted.program_path):
+    if shell is None or target.is_linux or not wanted.service or not facts.root.exists(wanted.program_path):
         return ()
     if journal.unfinished(facts.root) is not None:
         return ()
@@ -260,7 +303,7 @@ def _method(target: Target, facts: SolarisFacts, wanted: Policy) -> tuple[Findin
     return () if found is None else (found,)
 
 
-def _delivered(facts: SolarisFacts) -> bool:
+def _delivered(facts: Facts) -> bool:
     """Whether the service is one of the things that we placed."""
     return facts.record is not None and facts.manifest_path in facts.record.files
 
@@ -270,23 +313,23 @@ def _refuse(findings: tuple[Finding, ...]) -> None:
         raise Refusal(findings)
 
 
-def _allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
+def _allocators(facts: Facts, wishes: Wishes) -> dict[int, str]:
     """The allocator file on this machine for each ABI; what nobody names stays the installed one."""
     return {} if wishes.without_allocator else _chosen_allocators(facts, wishes)
 
 
-def _chosen_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
+def _chosen_allocators(facts: Facts, wishes: Wishes) -> dict[int, str]:
     named = _named_allocators(facts, wishes)
     return {**_installed_allocators(facts, named), **named}
 
 
-def _installed_allocators(facts: SolarisFacts, named: Mapping[int, str]) -> dict[int, str]:
+def _installed_allocators(facts: Facts, named: Mapping[int, str]) -> dict[int, str]:
     """The allocators of the generations in force, for the ABIs that nobody named one for."""
     found = {}
     for bits, known in facts.record.abis.items() if facts.record else ():
         if bits in named:
             continue
-        names = [generation.member_name(bits, name) for name in known.files if name != generation.LIBRARY]
+        names = [facts.member(bits, name) for name in known.files if name != generation.LIBRARY]
         digests = facts.record.generations.get(known.generation, {}) if facts.record else {}
         for name in names:
             state = facts.root.read(f"{known.generation}/{name}")
@@ -300,7 +343,7 @@ def _installed_allocators(facts: SolarisFacts, named: Mapping[int, str]) -> dict
     return found
 
 
-def _named_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
+def _named_allocators(facts: Facts, wishes: Wishes) -> dict[int, str]:
     if wishes.allocators:
         return preflight.allocators_by_abi(wishes.allocators)
     paths = []
@@ -312,11 +355,17 @@ def _named_allocators(facts: SolarisFacts, wishes: Wishes) -> dict[int, str]:
 
 
 def _proxies(
-    facts: SolarisFacts, abis: tuple[Abi, ...], libraries: str | None, native: bool, progress: Progress
+    facts: Facts, abis: tuple[Abi, ...], libraries: str | None, native: bool, progress: Progress
 ) -> Mapping[int, str]:
     bits = [abi.bits for abi in abis]
     if libraries is not None:
         return {b: os.path.join(libraries, generation.member_name(b, generation.LIBRARY)) for b in bits}
+    if isinstance(facts, LinuxFacts) and not linux.is_native(facts):
+        raise HostError(
+            f"libmemproxy for {facts.machine.name} Linux cannot be built on this machine",
+            where=facts.root.path,
+            hint="build it there and name the directory with --libraries DIR",
+        )
     if native:
         own = build.cached("native", bits, progress)
         return {b: os.fspath(path) for b, path in own.items()}
@@ -331,13 +380,17 @@ def _proxies(
 
 
 def _generation(
-    abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
+    facts: Facts, abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
 ) -> tuple[generation.Generation, dict[int, str]]:
-    contents = {abi.bits: Path(proxies[abi.bits].path).read_bytes() for abi in abis}
-    chosen, names = {}, {}
-    for abi in abis:
-        library = allocators.get(abi.bits)
-        if library is not None:
-            names[abi.bits] = os.path.basename(library.path)
-            chosen[abi.bits] = (names[abi.bits], Path(library.path).read_bytes())
-    return generation.make(contents, chosen), names
+    """The generation, and what each ABI's allocator is called in it."""
+    wanted = [abi.bits for abi in abis]
+    contents = {bits: Path(proxies[bits].path).read_bytes() for bits in wanted}
+    chosen = {bits: Path(allocators[bits].path).read_bytes() for bits in wanted if bits in allocators}
+    names = {bits: os.path.basename(allocators[bits].path) for bits in chosen}
+    if isinstance(facts, LinuxFacts):
+        names = plan_linux.names(names)
+        named = {bits: (names[bits], data) for bits, data in chosen.items()}
+        return generation.make(plan_linux.members(facts, abis, contents, named)), names
+    members = {facts.member(bits, generation.LIBRARY): data for bits, data in contents.items()}
+    members |= {facts.member(bits, names[bits]): data for bits, data in chosen.items()}
+    return generation.make(members), names

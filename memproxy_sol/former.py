@@ -17,6 +17,7 @@ from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.ld_config import LdConfig, encode
 from memproxy_sol.preloads import effective
 from memproxy_sol.record import digest
+from memproxy_sol.root import Root
 
 Generations = Mapping[str, Mapping[str, str]]
 """SHA-256 of the members by name, by the generation's directory."""
@@ -70,3 +71,23 @@ def problem(facts: SolarisFacts, abi: Abi, path: str, generations: Generations) 
         return None
     text += f", so the {abi.name} configuration does without our entry"
     return Finding("generation-unusable", WARNING, path, text, "memproxy-sol install places a generation anew")
+
+
+def damage(root: Root, directory: str, generations: Generations) -> Finding | None:
+    """Why a generation must not be named by a list that serves all ABIs, None if it may be."""
+    text = "" if directory in generations else "is gone, or of a generation that nothing is known of"
+    for name, known in generations.get(directory, {}).items():
+        path = f"{directory}/{name}"
+        try:
+            state = root.read(path)
+            wrong = errors_in(access.judge(root, path, "library", access.Groups(root)))
+            if state is None or digest(state.data) != known:
+                text = text or f"{name} is not what was installed"
+            elif wrong:
+                text = text or f"{name} cannot be used by every process: {wrong[0].where} {wrong[0].text}"
+        except HostError as error:
+            text = text or f"{name}: {error.what}"
+    if not text:
+        return None
+    text += ", so the list of preloads does without our entry"
+    return Finding("generation-unusable", WARNING, directory, text, "memproxy-sol install places a generation anew")

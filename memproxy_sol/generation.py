@@ -58,8 +58,9 @@ class Generation:
 
     @property
     def subdirectories(self) -> tuple[str, ...]:
-        """The directories inside: `64` if there is anything for 64 bit."""
-        return tuple(sorted({m.name.rpartition("/")[0] for m in self.members if "/" in m.name}))
+        """The directories inside, parents first: `64` if there is anything for 64 bit; on Linux what `$LIB` stands for."""
+        parts = [member.name.split("/")[:-1] for member in self.members]
+        return tuple(sorted({"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}))
 
 
 def name_of(digests: Mapping[str, str]) -> str:
@@ -69,15 +70,13 @@ def name_of(digests: Mapping[str, str]) -> str:
 
 
 def member_name(bits: int, file: str) -> str:
-    """Where `file` of the ABI lies in a generation."""
+    """Where `file` of the ABI lies in a generation on Solaris."""
     return f"64/{file}" if bits == 64 else file
 
 
-def make(libraries: Mapping[int, bytes], allocators: Mapping[int, tuple[str, bytes]]) -> Generation:
-    """The generation of these libmemproxy images and allocators (file name, content), by bits."""
-    members = [Member(member_name(bits, LIBRARY), data) for bits, data in libraries.items()]
-    members += [Member(member_name(bits, name), data) for bits, (name, data) in allocators.items()]
-    return Generation(tuple(sorted(members, key=lambda member: member.name)))
+def make(members: Mapping[str, bytes]) -> Generation:
+    """The generation of these files, by name."""
+    return Generation(tuple(Member(name, data) for name, data in sorted(members.items())))
 
 
 def files_for(bits: int, allocator: str | None) -> tuple[str, ...]:

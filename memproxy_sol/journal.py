@@ -38,7 +38,7 @@ from typing import Protocol
 from memproxy_sol import actor, changes, files, lock, pending, signals
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
-from memproxy_sol.abi import ABIS
+from memproxy_sol.abi import CONFIGURATIONS
 from memproxy_sol.changes import CHANGES, Change, history, line, unfinished
 from memproxy_sol.errors import ChangeError, HostError, Interrupted, SmfError
 from memproxy_sol.exclusions import LIST_PATH
@@ -217,8 +217,7 @@ def _refuse_others(root: Root) -> None:
 
 
 def _is_configuration(step: Step) -> bool:
-    paths = {abi.config_path for abi in ABIS.values()}
-    return isinstance(step, (ReplaceFile, TryFile)) and step.path in paths
+    return isinstance(step, (ReplaceFile, TryFile)) and step.path in CONFIGURATIONS
 
 
 def _check(steps: Sequence[Step]) -> None:
@@ -465,7 +464,7 @@ def _is_legible(root: Root, path: str) -> bool:
 
 def _names_nothing(root: Root, step: ReplaceFile) -> bool:
     """Whether the former configuration names a generation that is gone: that would be the end of every process."""
-    if step.before is None or step.path not in (abi.config_path for abi in ABIS.values()):
+    if step.before is None or step.path not in CONFIGURATIONS:
         return False
     named = {os.fsdecode(match) for match in generations.NAMED.findall(step.before.data)}
     return any(not root.exists(directory) for directory in named)
@@ -473,7 +472,7 @@ def _names_nothing(root: Root, step: ReplaceFile) -> bool:
 
 def _is_named(root: Root, directory: str) -> bool:
     """Whether a configuration file of the tree names a generation, or may do so."""
-    for path in (abi.config_path for abi in ABIS.values()):
+    for path in CONFIGURATIONS:
         if not _is_legible(root, path):
             return True
         state = root.read(path)

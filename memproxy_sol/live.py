@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from memproxy_sol import candidate, journal, probe_list, steps, trial
-from memproxy_sol.abi import ABIS, Abi
+from memproxy_sol.abi import ABIS, CONFIGURATIONS, Abi
 from memproxy_sol.commands import Shell
-from memproxy_sol.entry import generations_named
 from memproxy_sol.errors import SmfError
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.pending import Keeper
-from memproxy_sol.plan import Plan
+from memproxy_sol.plan import Plan, named_in
 from memproxy_sol.probe import Probe, Prober
 from memproxy_sol.services import Services
-from memproxy_sol.smf import Smf
 from memproxy_sol.smf_manifest import FMRI
 from memproxy_sol.steps import ReplaceFile, Step, TryFile
 
@@ -34,7 +32,8 @@ class Carrying:
     """A change of the running system while it is carried out; what has to be told afterwards collects in `findings`."""
 
     plan: Plan
-    smf: Smf
+    services: Services | None
+    """What delivers the service; None where nothing runs services."""
     shell: Shell
     custom: tuple[int, ...] = ()
     """The ABIs, by bits, that get a custom allocator."""
@@ -47,7 +46,6 @@ class Carrying:
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.services = Services(self.smf)
         self.root = self.plan.facts.root
         self._made: dict[int, str] = {}
 
@@ -78,13 +76,14 @@ class Carrying:
             self.findings += attempt.findings
             if seconds is None:
                 attempt.keep(self.services)
-                self.progress("have the service look at it")
-                self.findings += look_again(self.services)
+                if self.services is not None:
+                    self.progress("have the service look at it")
+                    self.findings += look_again(self.services)
             else:
                 attempt.leave()
         finally:
             candidate.discard(self.root)
-            self.findings += self.services.findings
+            self.findings += self.services.findings if self.services is not None else []
         return None if seconds is None else attempt.seconds
 
     def remove(self, started: str) -> None:
@@ -99,9 +98,8 @@ class Carrying:
             progress=self.progress,
             services=self.services,
         )
-        self.findings += self.services.findings
-        paths = {abi.config_path for abi in ABIS.values()}
-        if any(isinstance(step, ReplaceFile) and step.path in paths for step in self.plan.steps):
+        self.findings += self.services.findings if self.services is not None else []
+        if any(isinstance(step, ReplaceFile) and step.path in CONFIGURATIONS for step in self.plan.steps):
             self.findings += self._starting()
 
     def _starting(self) -> list[Finding]:
@@ -119,16 +117,17 @@ class Carrying:
     def served(self) -> tuple[Abi, ...]:
         """The ABIs whose programs are to be served by what the plan puts into force."""
         replaced = {step.path for step in self.plan.steps if isinstance(step, ReplaceFile)}
-        return tuple(
-            change.abi
+        served = [
+            bits
             for change in self.plan.changes
-            if change.after is not None
-            and generations_named(change.after)
-            and (change.abi.config_path in replaced or not self.plan.exact)
-        )
+            if change.after is not None and named_in(change.after) and (change.path in replaced or not self.plan.exact)
+            for bits in change.bits
+            if self.plan.serves is None or bits in self.plan.serves
+        ]
+        return tuple(ABIS[bits] for bits in served)
 
     def _abis(self) -> tuple[Abi, ...]:
-        changed = {change.abi.bits for change in self.plan.changes}
+        changed = {bits for change in self.plan.changes for bits in change.bits}
         return tuple(ABIS[bits] for bits in sorted(changed))
 
     def _ready(self, rest: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -136,7 +135,8 @@ class Carrying:
         made = candidate.candidates(self.shell, self.plan)
         self.findings += [finding for one in made.values() for finding in one.findings]
         wanted = candidate.with_candidates(self.plan, made)
-        self._made = {abi.bits: made[abi.bits].path for abi in self.served if abi.bits in made}
+        served = [abi.bits for abi in self.served]
+        self._made = {bits: one.path for one in made.values() for bits in one.bits if bits in served}
         after = {step.path: step.after for step in wanted.steps if isinstance(step, ReplaceFile)}
         left: list[Step] = []
         for step in rest:
@@ -155,6 +155,11 @@ class Carrying:
         missing = trial.check_coverage(chosen.probes, sorted(self._made))
         if missing:
             return trial.Tried((*chosen.findings, *missing), ())
+        obstacle = self.prober.obstacle(self._made)
+        if obstacle is not None:
+            text = f"could not be tried before the change: {obstacle}; programs are started once it is in force"
+            note = Finding("trial-not-tried", WARNING, "the candidates", text)
+            return trial.Tried((*chosen.findings, note), chosen.probes)
         self.progress("try the candidates")
         tried = trial.run(self.prober, chosen.probes, self._made, self._expectation())
         return replace(tried, findings=(*chosen.findings, *tried.findings))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Union
 
 from memproxy_sol import entry as entries
-from memproxy_sol import exclusions, preloads, rescue, service_plan, steps
+from memproxy_sol import exclusions, ld_so_preload, plan_linux, preloads, rescue, service_plan, steps
 from memproxy_sol import generation as generations
-from memproxy_sol.abi import Abi
+from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.entry import Entry
 from memproxy_sol.errors import HostError, LdConfigError, RefusedError
 from memproxy_sol.files import missing_directories
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.generation import Generation
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.ld_config import LdConfig, decode, encode, new
 from memproxy_sol.policy import Policy
@@ -40,13 +42,24 @@ CONFIG_MODE = 0o644
 """What crle gives the file: readable by every user, or it is not in force for them (reference "crle", 5.6)."""
 
 
+Configuration = Union[LdConfig, bytes]
+"""What a configuration file says: Solaris' as a value, Linux' list of preloads as it is written."""
+
+
 @dataclass(frozen=True)
 class ConfigChange:
-    """One configuration file before and after, as values."""
+    """One configuration file before and after."""
 
-    abi: Abi
-    before: LdConfig | None
-    after: LdConfig | None
+    path: str
+    bits: tuple[int, ...]
+    """The ABIs whose processes read it."""
+    before: Configuration | None
+    after: Configuration | None
+
+    @classmethod
+    def of(cls, abi: Abi, before: LdConfig | None, after: LdConfig | None) -> ConfigChange:
+        """That of one ABI's own file, on Solaris."""
+        return cls(abi.config_path, (abi.bits,), before, after)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Plan:
 
     what: str
     """`install` or `uninstall`."""
-    facts: SolarisFacts
+    facts: Facts
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...]
     changes: tuple[ConfigChange, ...]
@@ -67,13 +80,13 @@ class Plan:
     """The ABIs, by bits, that get a custom allocator."""
     staged: bool = False
     """Whether the configurations of an image are laid ready for its first boot, instead of put into force."""
+    serves: tuple[int, ...] | None = None
+    """The ABIs, by bits, that get libmemproxy; None where each configuration tells that by naming it."""
     exact: bool = False
     """Whether configurations go into force byte for byte as they are here, rather than as crle writes them."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan --json` prints it."""
-        from memproxy_sol.ld_config import to_json
-
         return {
             "what": self.what,
             "root": self.facts.root.path,
@@ -87,17 +100,30 @@ class Plan:
             "findings": [finding.to_json() for finding in self.findings],
             "configurations": [
                 {
-                    "abi": change.abi.bits,
-                    "before": None if change.before is None else to_json(change.before),
-                    "after": None if change.after is None else to_json(change.after),
+                    **({"abi": change.bits[0]} if len(change.bits) == 1 else {"abis": list(change.bits)}),
+                    "before": _configuration_to_json(change.before),
+                    "after": _configuration_to_json(change.after),
                 }
                 for change in self.changes
             ],
         }
 
 
+def named_in(value: Configuration) -> tuple[str, ...]:
+    """The generation directories that a configuration names."""
+    return entries.generations_named(value) if isinstance(value, LdConfig) else ld_so_preload.generations_named(value)
+
+
+def _configuration_to_json(value: Configuration | None) -> Any:
+    if isinstance(value, LdConfig):
+        from memproxy_sol.ld_config import to_json
+
+        return to_json(value)
+    return None if value is None else {"text": value.decode("utf-8", "backslashreplace")}
+
+
 def install(
-    facts: SolarisFacts,
+    facts: Facts,
     policy: Policy,
     abis: tuple[Abi, ...],
     generation: Generation,
@@ -125,21 +151,7 @@ def install(
     files += service_steps
     findings += service_findings
 
-    changes, records = [], dict(facts.record.abis) if facts.record else {}
-    configurations: list[ReplaceFile] = []
-    for abi in abis:
-        ours = Entry(
-            directory=directory + abi.subdirectory,
-            files=generations.files_for(abi.bits, allocators.get(abi.bits)),
-            replaceable=policy.replaceable,
-            trusted=policy.secure == "custom",
-            library_path=policy.library_path,
-        )
-        change, step, abi_record = _configure(facts, abi, ours, directory, adopted.get(abi.bits, ()))
-        changes.append(change)
-        records[abi.bits] = abi_record
-        if step is not None:
-            configurations.append(step)
+    changes, configurations, records = _configurations(facts, policy, abis, directory, allocators, adopted)
     rescue_steps, rescue_findings = rescue.steps(facts, records, created_files)
     files += [*rescue_steps, *configurations]
     findings += rescue_findings
@@ -168,7 +180,8 @@ def install(
         findings=tuple(findings),
         changes=tuple(changes),
         generation=directory,
-        custom=tuple(allocators),
+        custom=tuple(bits for bits, known in records.items() if len(known.files) > 1),
+        serves=tuple(records) if isinstance(facts, LinuxFacts) else None,
     )
 
 
@@ -186,9 +199,42 @@ def for_first_boot(plan: Plan) -> Plan:
     return replace(plan, steps=tried, findings=findings, staged=True)
 
 
-def _remarks(
-    facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...], allocators: Mapping[int, str]
-) -> list[Finding]:
+def _configurations(
+    facts: Facts,
+    policy: Policy,
+    abis: tuple[Abi, ...],
+    directory: str,
+    allocators: Mapping[int, str],
+    adopted: Mapping[int, tuple[str, ...]],
+) -> tuple[list[ConfigChange], list[ReplaceFile], dict[int, AbiRecord]]:
+    """What becomes of the runtime linkers' configuration, the steps, and what the record says of each ABI."""
+    records = dict(facts.record.abis) if facts.record else {}
+    if isinstance(facts, LinuxFacts):
+        items = tuple(dict.fromkeys(item for bits in adopted for item in adopted[bits]))
+        done = plan_linux.configure(facts, policy, abis, directory, allocators, items)
+        bits = tuple(abi.bits for abi in facts.abis)
+        change = ConfigChange(LD_SO_PRELOAD, bits, done.before, done.after)
+        return [change], [] if done.step is None else [done.step], {**records, **done.records}
+    assert isinstance(facts, SolarisFacts)
+    changes: list[ConfigChange] = []
+    configurations: list[ReplaceFile] = []
+    for abi in abis:
+        ours = Entry(
+            directory=directory + abi.subdirectory,
+            files=generations.files_for(abi.bits, allocators.get(abi.bits)),
+            replaceable=policy.replaceable,
+            trusted=policy.secure == "custom",
+            library_path=policy.library_path,
+        )
+        one, step, abi_record = _configure(facts, abi, ours, directory, adopted.get(abi.bits, ()))
+        changes.append(one)
+        records[abi.bits] = abi_record
+        if step is not None:
+            configurations.append(step)
+    return changes, configurations, records
+
+
+def _remarks(facts: Facts, policy: Policy, abis: tuple[Abi, ...], allocators: Mapping[int, str]) -> list[Finding]:
     found = []
     if not facts.root.is_live:
         text = "the image is configured untried: nothing of it can be run here"
@@ -200,7 +246,7 @@ def _remarks(
             hint = "add --allocator FILE, or allocators = [...] in the policy"
             found.append(Finding("no-allocator", WARNING, abi.name, text, hint))
         if facts.libc.get(abi.bits) is None:
-            text = "the image has no libc.so.1, so what the libraries need could not be looked up"
+            text = "the image has no C library, so what the libraries need could not be looked up"
             found.append(Finding("libc-missing", WARNING, abi.name, text, "install into a complete image"))
     if policy.secure == "system":
         text = "set-id programs will print a warning of ld.so.1 at each start, since they are not to load the proxy"
@@ -238,7 +284,7 @@ def _configure(
     step = None
     if file.state != after:
         step = ReplaceFile(abi.config_path, file.state, after, f"{abi.name} runtime linker configuration")
-    return ConfigChange(abi, file.config, config), step, record
+    return ConfigChange.of(abi, file.config, config), step, record
 
 
 def _without_ours(facts: SolarisFacts, file: ConfigFile, known: AbiRecord | None) -> tuple[LdConfig, FileState | None]:
@@ -293,7 +339,7 @@ def _check_effect(abi: Abi, before: preloads.Effective, after: preloads.Effectiv
         )
 
 
-def _place(facts: SolarisFacts, directory: str, generation: Generation) -> list[Step]:
+def _place(facts: Facts, directory: str, generation: Generation) -> list[Step]:
     """The generation as a whole, or, where it stands already, just the members that were damaged."""
     if not facts.root.exists(directory):
         return [PlaceGeneration(directory, generation.digests, generation)]
@@ -313,7 +359,7 @@ def _place(facts: SolarisFacts, directory: str, generation: Generation) -> list[
     return repairs
 
 
-def _directories(facts: SolarisFacts, wanted: list[str]) -> tuple[str, ...]:
+def _directories(facts: Facts, wanted: list[str]) -> tuple[str, ...]:
     """The directories to be made for `wanted`, parents first. The record's own are the journal's."""
     made: list[str] = []
     for directory in wanted:

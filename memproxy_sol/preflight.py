@@ -9,8 +9,8 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import access, elf, entry, live_probe, preloads
-from memproxy_sol.abi import EM_SPARC32PLUS, Abi
+from memproxy_sol import access, elf, entry, live_probe, preflight_linux, preloads
+from memproxy_sol.abi import EM_SPARC32PLUS, LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.allocator import aligns, is_allocator
 from memproxy_sol.elf import Library
@@ -18,6 +18,8 @@ from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.hosts.solaris_live import obstacles
 from memproxy_sol.ld_config import LdConfig
@@ -86,7 +88,7 @@ def check_first_boot(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...])
 
 
 def check_libraries(
-    facts: SolarisFacts, abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
+    facts: Facts, abis: tuple[Abi, ...], proxies: Mapping[int, Library], allocators: Mapping[int, Library]
 ) -> tuple[Finding, ...]:
     """What forbids preloading these objects: class, machine, dependencies, exports."""
     found: list[Finding] = []
@@ -117,8 +119,12 @@ def check_libraries(
     return tuple(found)
 
 
-def interposers(facts: SolarisFacts, abi: Abi) -> tuple[tuple[Interposer, ...], tuple[Finding, ...]]:
+def interposers(facts: Facts, abi: Abi) -> tuple[tuple[Interposer, ...], tuple[Finding, ...]]:
     """Others' preload objects of `abi` that define malloc, and findings on those that cannot be found or read."""
+    if isinstance(facts, LinuxFacts):
+        others, remarks = preflight_linux.interposers(facts, abi)
+        return tuple(Interposer(item, place) for item, place in others), remarks
+    assert isinstance(facts, SolarisFacts)
     file = facts.configs[abi.bits]
     if file.state is None:
         return (), ()
@@ -167,7 +173,7 @@ def dead_preloads(facts: SolarisFacts, abi: Abi, config: LdConfig) -> list[str]:
 
 
 def refuse_interposers(
-    facts: SolarisFacts, abi: Abi, others: tuple[Interposer, ...], allocator: str | None
+    facts: Facts, abi: Abi, others: tuple[Interposer, ...], allocator: str | None
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """The items that the chosen allocator file adopts, and a finding for each interposer that stands in the way."""
     adopted, found = [], []
@@ -177,7 +183,8 @@ def refuse_interposers(
             continue
         text = f"already preloads {other.item}, which takes malloc in every {abi.name} process"
         hint = f"make it the allocator (--allocator {shlex.quote(other.host_path)}) or take it out first"
-        found.append(Finding("interposer-ahead", ERROR, abi.config_path, text, hint))
+        config = LD_SO_PRELOAD if isinstance(facts, LinuxFacts) else abi.config_path
+        found.append(Finding("interposer-ahead", ERROR, config, text, hint))
     return tuple(adopted), tuple(found)
 
 
@@ -205,7 +212,7 @@ def _check_config(facts: SolarisFacts, abi: Abi, groups: Groups) -> list[Finding
     return found
 
 
-def _check_object(facts: SolarisFacts, abi: Abi, library: Library, noun: str) -> list[Finding]:
+def _check_object(facts: Facts, abi: Abi, library: Library, noun: str) -> list[Finding]:
     found = []
     machines = {facts.machine.elf_machine[abi.bits]}
     if machines == {2}:
@@ -240,7 +247,9 @@ def _check_object(facts: SolarisFacts, abi: Abi, library: Library, noun: str) ->
     return found
 
 
-def _check_needed(facts: SolarisFacts, abi: Abi, library: Library, needed: str, noun: str) -> list[Finding]:
+def _check_needed(facts: Facts, abi: Abi, library: Library, needed: str, noun: str) -> list[Finding]:
+    if isinstance(facts, LinuxFacts):
+        return preflight_linux.check_needed(facts, abi, library, needed, noun)
     if needed not in SYSTEM_LIBRARIES:
         text = f"needs {needed}, which may be missing or go missing when a package is removed"
         hint = "link it into the allocator (-static-libgcc -static-libstdc++), or choose a build that needs libc alone"

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from memproxy_sol import signals
+from memproxy_sol.abi import ABIS
 from memproxy_sol.errors import Interrupted, printable
 from memproxy_sol.generation import LIBRARY, NAMED
 
@@ -34,6 +35,9 @@ KEPT = 64 * 1024
 
 DEBUG = {"MEMPROXY_DEBUG": "1"}
 """What the environment of a probe must hold for libmemproxy to tell of itself."""
+
+NO_CONFIGURATION = {"LD_NOCONFIG": "yes"}
+"""What keeps Solaris' runtime linker from every configuration file."""
 
 _GRACE = 5.0
 """Seconds that a killed process is waited for: one that hangs in the kernel must not hang us."""
@@ -62,7 +66,11 @@ class Probe:
 
 _SERVED = re.compile(r"^memproxy: .*?: route (?P<route>[a-z]+), served by .*?: (?P<reason>[^:\n]*)$", re.MULTILINE)
 """The line of native/debug.cc."""
-_COMPLAINT = re.compile(r"^ld\.so\.1: .*(?:warning|fatal): .*$", re.MULTILINE)
+_COMPLAINT = re.compile(
+    r"^ld\.so\.1: .*(?:warning|fatal): .*$"
+    r"|^ERROR: ld\.so: object .*$|^.*: error while loading shared libraries: .*$|^.*: symbol lookup error: .*$",
+    re.MULTILINE,
+)
 _OWN_MALLOC = (
     "malloc of this process is defined ahead of libmemproxy.so",
     "the program is built with a sanitizer, which has a malloc of its own",
@@ -144,6 +152,19 @@ class Outcome:
 class Prober:
     """Starts probes on the running system."""
 
+    tries_secure = False
+    """Whether set-id programs can be given a candidate: on Solaris they ignore LD_CONFIG_32 and LD_CONFIG_64."""
+
+    def trying(self, candidates: Mapping[int, str]) -> tuple[Prober, dict[str, str]]:
+        """What starts probes with these files (target paths by bits) as configuration, or with none if there are none,
+        and what it needs in their environment."""
+        given = {ABIS[bits].suffixed("LD_CONFIG"): path for bits, path in candidates.items()}
+        return self, given or dict(NO_CONFIGURATION)
+
+    def obstacle(self, candidates: Mapping[int, str]) -> str | None:
+        """Why nothing can be started with these candidates here, in words; None if it can."""
+        return None
+
     def run(self, probe: Probe, environment: Mapping[str, str], seconds: float = SECONDS) -> Outcome:
         """Start the probe with exactly `environment`, and wait at most `seconds` for its end.
 
@@ -151,13 +172,13 @@ class Prober:
         descriptor of ours. Whatever is left of its process group at the end or at the limit is killed. Never raises
         for what the program does; a program or user that does not exist is an Outcome with a `problem`.
         """
-        identity: dict[str, object] = {}
+        ids: tuple[int, int] | None = None
         if probe.user is not None:
             try:
                 known = pwd.getpwnam(probe.user)
             except KeyError:
                 return Outcome(probe, -1, problem=f"there is no user {probe.user}")
-            identity = {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
+            ids = (known.pw_uid, known.pw_gid)
         deadline = time.monotonic() + seconds
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -173,7 +194,7 @@ class Prober:
                     umask=0o022,
                     start_new_session=True,
                     close_fds=True,
-                    **identity,  # type: ignore[call-overload]
+                    **self.becoming(ids),  # type: ignore[call-overload]
                 )
         except Interrupted:
             if process is not None:
@@ -183,6 +204,10 @@ class Prober:
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Outcome(probe, -1, problem=f"cannot be started: {text}")
         return _attend(probe, process, deadline, seconds)
+
+    def becoming(self, ids: tuple[int, int] | None) -> dict[str, object]:
+        """What makes subprocess start a probe as a user and group and no other, or, for None, as the caller."""
+        return {} if ids is None else {"user": ids[0], "group": ids[1], "extra_groups": []}
 
 
 def _attend(probe: Probe, process: subprocess.Popen[bytes], deadline: float, seconds: float) -> Outcome:

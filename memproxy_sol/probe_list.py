@@ -40,7 +40,16 @@ CPLUSPLUS = tuple(
 """Usual programs in C++. Which of them is one is seen by what it needs."""
 CPLUSPLUS_LIBRARIES = ("libstdc++.so", "libCrun.so", "libc++.so")
 
-SET_ID = (("uptime",), ("w",), ("atq",), ("crontab", "-l"), ("ping", "127.0.0.1", "2"), ("traceroute",), ("mailq",))
+SET_ID = (
+    ("mount",),
+    ("uptime",),
+    ("w",),
+    ("atq",),
+    ("crontab", "-l"),
+    ("ping", "127.0.0.1", "2"),
+    ("traceroute",),
+    ("mailq",),
+)
 """Programs that may be set-id, and do no harm in the hands of a user who has no rights."""
 
 UNPRIVILEGED = ("nobody", "noaccess", "daemon")

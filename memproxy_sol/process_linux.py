@@ -32,6 +32,14 @@ def processes(directory: str) -> Iterator[Seen]:
         yield _process(directory, pid, boot, ticks, own)
 
 
+def maps_file_below(directory: str, pid: int, prefix: str) -> bool:
+    """Whether a process maps a file whose path begins with `prefix`; OSError if it cannot be looked at.
+
+    The kernel tells paths from the root of who asks; of a file that is gone, too.
+    """
+    return any(path.startswith(prefix) for path in _paths(_read(f"{directory}/{pid}/maps")))
+
+
 def _process(directory: str, pid: int, boot: float | None, ticks: int, own: str) -> Seen:
     place, seen = f"{directory}/{pid}", Seen(pid)
     try:

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memproxy_sol import entry, preloads, process_linux, process_solaris
-from memproxy_sol.abi import ABIS
+from memproxy_sol import entry, ld_so_preload, preloads, process_linux, process_solaris
+from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
 from memproxy_sol.errors import HostError, LdConfigError
 from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.ld_config import Layout
 from memproxy_sol.process import LOADED, Process, Seen
@@ -44,13 +46,17 @@ class Configured:
     layout: Layout | None = None
 
 
-def configured(facts: SolarisFacts) -> dict[int, Configured]:
-    """By ABI, what the configuration files of a Solaris host give to processes; ABIs without ours are missing.
+def configured(facts: Facts) -> dict[int, Configured]:
+    """By ABI, what the configuration files of a host give to processes; ABIs without ours are missing.
 
     The time is that of the last change of the file's inode, which rename(2) sets. Whoever touches the file later
     moves it; that hides nothing but the reason of a process that is without the library already.
     """
-    found = {}
+    if isinstance(facts, LinuxFacts):
+        return _configured_linux(facts)
+    found: dict[int, Configured] = {}
+    if not isinstance(facts, SolarisFacts):
+        return found
     for bits, file in facts.configs.items():
         if file.state is None or file.config is None or file.verdict != "accepted":
             continue
@@ -69,6 +75,18 @@ def configured(facts: SolarisFacts) -> dict[int, Configured]:
             continue
         late = _mounted_late(facts, os.path.dirname(path)) or _mounted_late(facts, directories[0])
         found[bits] = Configured(library, max(times), late, file.state.data, facts.layout(file.abi))
+    return found
+
+
+def _configured_linux(facts: LinuxFacts) -> dict[int, Configured]:
+    ours = [item for item in facts.preload.items if ld_so_preload.is_ours(item) and item.endswith(f"/{LIBRARY}")]
+    paths = (facts.root.lstat(LD_SO_PRELOAD), facts.root.stat(LD_SO_PRELOAD))
+    times = [status.st_ctime for status in paths if status is not None]
+    found = {}
+    for bits in facts.record.abis if facts.record else [abi.bits for abi in facts.abis]:
+        library = ld_so_preload.expand(ours[0], facts.loader(bits).lib, None, "") if ours and times else None
+        if library is not None:
+            found[bits] = Configured(library, max(times), facts.mounted_later(os.path.dirname(library)) is not None)
     return found
 
 
@@ -106,14 +124,17 @@ def look(
     return tuple(_Judge(seen, expected, zones or {}, zone).all())
 
 
-def processes_that_map(root: Root, directory: str, *, proc: str | None = None) -> tuple[int, ...] | None:
-    """Process ids, ascending, that map a file below the Solaris target's `directory`; None if it cannot be told.
+def processes_that_map(
+    root: Root, directory: str, *, proc: str | None = None, kernel: str = SOLARIS
+) -> tuple[int, ...] | None:
+    """Process ids, ascending, that map a file below the target's `directory`; None if it cannot be told.
 
-    Another kernel runs no Solaris program, so there the answer is: none. On Solaris itself an image may be the
-    root of a running zone.
+    `kernel` is the target's. Another kernel runs none of its programs, so there the answer is: none. On its own an
+    image may be the root of a running zone, container or chroot.
     """
-    if os.uname().sysname != SOLARIS and not root.is_live:
+    if os.uname().sysname != kernel and not root.is_live:
         return ()
+    maps_file_below = process_linux.maps_file_below if kernel == LINUX else process_solaris.maps_file_below
     place = proc or (root.host_path("/proc") if root.is_live else "/proc")
     prefix = (directory if root.is_live else root.host_path(directory)) + "/"
     users = []
@@ -121,7 +142,7 @@ def processes_that_map(root: Root, directory: str, *, proc: str | None = None) -
         numbers = sorted(int(name) for name in os.listdir(place) if name.isascii() and name.isdigit())
         for pid in numbers:
             try:
-                if process_solaris.maps_file_below(place, pid, prefix):
+                if maps_file_below(place, pid, prefix):
                     users.append(pid)
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended meanwhile, or belongs to the kernel

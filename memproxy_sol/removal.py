@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 
-from memproxy_sol import access, changes, preflight, processes, service_plan
+from memproxy_sol import access, changes, plan_linux, preflight, processes, service_plan
 from memproxy_sol import entry as entries
-from memproxy_sol.abi import ABIS, Abi
-from memproxy_sol.errors import HostError, LdConfigError
+from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
+from memproxy_sol.errors import HostError, LdConfigError, RefusedError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.ld_config import LdConfig, Variable, decode, encode, new
 from memproxy_sol.plan import ConfigChange, Plan
@@ -26,7 +29,7 @@ from memproxy_sol.smf import State
 from memproxy_sol.steps import MakeDirectory, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
 
 
-def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: State | None = None) -> Plan:
+def uninstall(facts: Facts, abis: tuple[Abi, ...], purge: bool, service: State | None = None) -> Plan:
     """The plan that takes our entry out of the configurations of `abis`, and with `purge` everything else of ours.
 
     `service` is what a running system's SMF says of our instance.
@@ -35,25 +38,28 @@ def uninstall(facts: SolarisFacts, abis: tuple[Abi, ...], purge: bool, service: 
     findings: list[Finding] = []
     plan_steps: list[Step] = []
     changes: list[ConfigChange] = []
-    after: dict[int, FileState | None] = {bits: file.state for bits, file in facts.configs.items()}
-    remaining = dict(record.abis)
-    for abi in abis:
-        known = remaining.pop(abi.bits, None)
-        change, config_steps, config_findings = _living(facts, *_restore(facts, abi, known))
+    remaining = {bits: known for bits, known in record.abis.items() if ABIS[bits] not in abis}
+    if isinstance(facts, LinuxFacts):
+        change, config_steps, config_findings = _restore_linux(facts, record, remaining)
         changes.append(change)
         plan_steps += config_steps
         findings += config_findings
-        for step in config_steps:
-            if step.path == abi.config_path:
-                after[abi.bits] = step.after
+    else:
+        assert isinstance(facts, SolarisFacts)
+        for abi in abis:
+            change, config_steps, config_findings = _living(facts, *_restore(facts, abi, record.abis.get(abi.bits)))
+            changes.append(change)
+            plan_steps += config_steps
+            findings += config_findings
+    after = {step.path: step.after for step in plan_steps if isinstance(step, ReplaceFile)}
 
     files = dict(record.files)
     still_configured = bool(remaining)
     if not still_configured:
         for path in [path for path in files if path != LIST_PATH]:
             _remove_ours(facts, path, _purpose(path), files, plan_steps, findings, service)
-        if facts.root.is_live and service is not None and facts.manifest_path not in record.files:
-            plan_steps += _orphan(facts, service)
+        if isinstance(facts, SolarisFacts) and facts.root.is_live and service is not None:
+            plan_steps += _orphan(facts, service) if facts.manifest_path not in record.files else []
     generations = dict(record.generations)
     if purge:
         generations = {**_placed(facts), **generations}
@@ -97,14 +103,14 @@ def _restore(
     file = facts.configs[abi.bits]
     path = abi.config_path
     purpose = f"{abi.name} runtime linker configuration"
-    nothing = ConfigChange(abi, file.config, file.config)
+    nothing = ConfigChange.of(abi, file.config, file.config)
     if file.state is None and known is not None and known.original is not None and file.verdict == "absent":
         text = "was removed by somebody since install; the file from before is put back"
         finding = Finding(
             "config-changed", NOTE, path, text, f"rm {shlex.quote(facts.root.host_path(path))}, if it is not wanted"
         )
         step = ReplaceFile(path, None, known.original, purpose)
-        return ConfigChange(abi, None, _decoded(facts, known.original, file)), [step], [finding]
+        return ConfigChange.of(abi, None, _decoded(facts, known.original, file)), [step], [finding]
     if file.verdict == "unreadable":
         text = f"{file.problem}, so nothing is taken out of it"
         return nothing, [], [Finding("config-unusable", WARNING, path, text, access.aside(facts.root, path))]
@@ -112,7 +118,7 @@ def _restore(
         return nothing, [], []
     if known is not None and digest(file.state.data) == known.written:
         step = ReplaceFile(path, file.state, known.original, purpose)
-        return ConfigChange(abi, file.config, _decoded(facts, known.original, file)), [step], []
+        return ConfigChange.of(abi, file.config, _decoded(facts, known.original, file)), [step], []
     if file.config is None:
         return _set_aside(facts, abi, file, known)
     stripped = with_adopted(entries.taken_out(file.config, abi, known), abi, known)
@@ -120,14 +126,44 @@ def _restore(
         return nothing, [], []
     original = known.original if known else None
     if is_empty(stripped) and original is None:
-        return ConfigChange(abi, file.config, None), [ReplaceFile(path, file.state, None, purpose)], []
+        return ConfigChange.of(abi, file.config, None), [ReplaceFile(path, file.state, None, purpose)], []
     former = _decoded(facts, original, file)
     if original is not None and former == stripped:
-        return ConfigChange(abi, file.config, former), [ReplaceFile(path, file.state, original, purpose)], []
+        return ConfigChange.of(abi, file.config, former), [ReplaceFile(path, file.state, original, purpose)], []
     text = "was changed by somebody else since install, so only what is ours is taken out of it"
     finding = Finding("config-changed", NOTE, path, text, "look at the plan's difference")
     state = file.state.with_data(encode(stripped))
-    return ConfigChange(abi, file.config, stripped), [ReplaceFile(path, file.state, state, purpose)], [finding]
+    return ConfigChange.of(abi, file.config, stripped), [ReplaceFile(path, file.state, state, purpose)], [finding]
+
+
+def _restore_linux(
+    facts: LinuxFacts, record: Record, remaining: Mapping[int, AbiRecord]
+) -> tuple[ConfigChange, list[ReplaceFile], list[Finding]]:
+    if remaining:
+        text = "one line serves all ABIs, so that they go together"
+        hint = "memproxy-sol uninstall, and then install with --bits"
+        raise RefusedError(text, where=LD_SO_PRELOAD, hint=hint)
+    here = facts.preload.state
+    before = None if here is None else here.data
+    bits = tuple(abi.bits for abi in facts.abis)
+    if facts.preload.problem:
+        text = f"{facts.preload.problem}, so nothing is taken out of it"
+        hint = access.aside(facts.root, LD_SO_PRELOAD)
+        found = Finding("config-unusable", WARNING, LD_SO_PRELOAD, text, hint)
+        return ConfigChange(LD_SO_PRELOAD, bits, before, before), [], [found]
+    step, edited = plan_linux.restore(facts, record.abis)
+    if step is None:
+        return ConfigChange(LD_SO_PRELOAD, bits, before, before), [], []
+    change = ConfigChange(LD_SO_PRELOAD, bits, before, None if step.after is None else step.after.data)
+    if not edited:
+        return change, [step], []
+    if here is None:
+        text = "was removed by somebody since install; the file from before is put back"
+        hint = f"rm {shlex.quote(facts.root.host_path(LD_SO_PRELOAD))}, if it is not wanted"
+    else:
+        text = "was changed by somebody else since install, so only what is ours is taken out of it"
+        hint = "look at the plan's difference"
+    return change, [step], [Finding("config-changed", NOTE, LD_SO_PRELOAD, text, hint)]
 
 
 def _living(
@@ -137,10 +173,11 @@ def _living(
 
     So it is with an allocator that was adopted, and whose package has been removed since.
     """
-    abi = change.abi
+    abi = ABIS[change.bits[0]]
     steps: list[ReplaceFile] = []
     for step in config_steps:
-        config = None if step.after is None or step.path != abi.config_path else change.after
+        config = change.after if step.path == change.path and isinstance(change.after, LdConfig) else None
+        config = None if step.after is None else config
         dead = [] if config is None or config.has_object_cache else preflight.dead_preloads(facts, abi, config)
         text = f"would preload {', '.join(dead)} again, which is gone or damaged and would kill every process"
         if dead and not facts.root.is_live:
@@ -163,7 +200,7 @@ def _set_aside(
     """An unreadable file is kept beside the former one, which is put back: undo never refuses (rule 10)."""
     path = abi.config_path
     if known is None:
-        return ConfigChange(abi, None, None), [], []
+        return ConfigChange.of(abi, None, None), [], []
     aside = f"{path}.damaged"
     text = f"cannot be decoded ({file.problem}); it is kept as {aside} and the former file is put back"
     found = [Finding("config-undecodable", WARNING, path, text, "delete the copy once you know what it was")]
@@ -171,7 +208,7 @@ def _set_aside(
         ReplaceFile(aside, facts.root.read(aside), file.state, "the damaged configuration, kept"),
         ReplaceFile(path, file.state, known.original, f"{abi.name} runtime linker configuration"),
     ]
-    return ConfigChange(abi, None, _decoded(facts, known.original, file)), put, found
+    return ConfigChange.of(abi, None, _decoded(facts, known.original, file)), put, found
 
 
 def _decoded(facts: SolarisFacts, state: FileState | None, file: ConfigFile) -> LdConfig | None:
@@ -205,11 +242,13 @@ def is_empty(config: LdConfig) -> bool:
 
 def _purpose(path: str) -> str:
     """What a file that we created is, in words."""
-    return "what to do when no program starts" if path.startswith("/var/ld/") else "SMF manifest or profile"
+    if path.startswith(("/var/ld/", LD_SO_PRELOAD)) or "rescue" in path:
+        return "what to do when no program starts"
+    return "systemd unit" if path.startswith("/etc/systemd/") else "SMF manifest or profile"
 
 
 def _remove_ours(
-    facts: SolarisFacts,
+    facts: Facts,
     path: str,
     purpose: str,
     files: dict[str, str],
@@ -228,7 +267,7 @@ def _remove_ours(
         host = shlex.quote(facts.root.host_path(path))
         text = f"was changed since install and is kept ({purpose})"
         findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
-    elif facts.root.is_live and path == facts.manifest_path:
+    elif isinstance(facts, SolarisFacts) and facts.root.is_live and path == facts.manifest_path:
         plan_steps += service_plan.retire(facts, state, service)
     elif state is not None:
         plan_steps.append(ReplaceFile(path, state, None, purpose))
@@ -244,7 +283,7 @@ def _orphan(facts: SolarisFacts, service: State) -> list[Step]:
     return [*service_plan.retire(facts, None, service)] if gone else []
 
 
-def _placed(facts: SolarisFacts) -> dict[str, dict[str, str]]:
+def _placed(facts: Facts) -> dict[str, dict[str, str]]:
     """Generations of which only the journal knows: their change was taken back, or the record is gone."""
     return {
         step.directory: dict(step.digests)
@@ -256,10 +295,16 @@ def _placed(facts: SolarisFacts) -> dict[str, dict[str, str]]:
 
 
 def _generations_named(
-    facts: SolarisFacts, after: dict[int, FileState | None], generations: tuple[str, ...]
+    facts: Facts, after: Mapping[str, FileState | None], generations: tuple[str, ...]
 ) -> dict[str, str]:
-    """Every configuration, of this host and of the zones below it, that will still name a generation."""
-    contents = {ABIS[bits].config_path: state.data for bits, state in after.items() if state is not None}
+    """Every configuration, of this host and of the zones below it, that will still name a generation.
+
+    `after` is what the plan makes of files, by path.
+    """
+    contents: dict[str, bytes] = {}
+    for path in CONFIGURATIONS:
+        state = after[path] if path in after else _legible(facts.root, path)
+        contents |= {} if state is None else {path: state.data}
     for zone in _zone_roots(facts.root):
         for path in ("/var/ld/ld.config", "/var/ld/64/ld.config"):
             state = facts.root.read(zone + path)
@@ -273,6 +318,13 @@ def _generations_named(
     return named
 
 
+def _legible(root: Root, path: str) -> FileState | None:
+    try:
+        return root.read(path)
+    except HostError:
+        return None
+
+
 def _zone_roots(root: Root) -> tuple[str, ...]:
     state = root.read("/etc/zones/index")
     lines = state.data.decode("utf-8", "surrogateescape").splitlines() if state else []
@@ -280,7 +332,7 @@ def _zone_roots(root: Root) -> tuple[str, ...]:
     return tuple(f"{f[2]}/root" for f in fields if len(f) >= 3 and f[0] != "global" and f[2].startswith("/"))
 
 
-def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str], known: tuple[str, ...]) -> Finding | None:
+def _why_kept(facts: Facts, directory: str, named: dict[str, str], known: tuple[str, ...]) -> Finding | None:
     """Why a generation, whose members are `known`, is not removed."""
     if directory in named:
         text = f"is kept: {named[directory]} still names it"
@@ -289,7 +341,8 @@ def _why_kept(facts: SolarisFacts, directory: str, named: dict[str, str], known:
     if strangers:
         text = f"is kept: it holds {strangers[0]}, which is not ours"
         return Finding("generation-in-use", WARNING, directory, text, "move that away and purge again")
-    users = processes.processes_that_map(facts.root, directory)
+    kernel = processes.LINUX if isinstance(facts, LinuxFacts) else processes.SOLARIS
+    users = processes.processes_that_map(facts.root, directory, kernel=kernel)
     if users is None:
         text = "is kept: whether a running process still maps it cannot be told on this machine"
         return Finding("generation-in-use", ERROR, directory, text, "purge after the next boot")
@@ -305,7 +358,7 @@ def _files_below(root: Root, directory: str) -> tuple[str, ...]:
     return tuple(os.path.relpath(os.path.join(where, name), top) for where, _, names in os.walk(top) for name in names)
 
 
-def _cleanup(facts: SolarisFacts, record: Record) -> tuple[str, ...]:
+def _cleanup(facts: Facts, record: Record) -> tuple[str, ...]:
     """Directories that we made, deepest first; they go if they are empty."""
     made = set(record.directories)
     # What a damaged journal made stays.

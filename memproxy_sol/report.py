@@ -20,8 +20,7 @@ from rich.table import Table
 from memproxy_sol import processes
 from memproxy_sol.errors import printable
 from memproxy_sol.findings import Finding
-from memproxy_sol.ld_config import LdConfig
-from memproxy_sol.plan import ConfigChange, Plan
+from memproxy_sol.plan import ConfigChange, Configuration, Plan
 from memproxy_sol.scan import STATES, Scan
 from memproxy_sol.status import PendingTrial, Status
 from memproxy_sol.verify import Report
@@ -250,10 +249,12 @@ def _trial(trial: PendingTrial) -> str:
     return f"change {trial.change}, taken back {when} unless memproxy-sol confirm is typed"
 
 
-def config_lines(config: LdConfig | None) -> list[str]:
+def config_lines(config: Configuration | None) -> list[str]:
     """A configuration as lines, one element each, so that a difference shows just what changes."""
     if config is None:
         return ["(no file: the runtime linker's defaults)"]
+    if isinstance(config, bytes):
+        return config.decode("utf-8", "surrogateescape").splitlines() or ["(empty)"]
     lines = [f"{config.layout}, version {config.version}"]
     for title, paths in (
         ("library path", config.library_path),
@@ -279,7 +280,7 @@ def difference(change: ConfigChange) -> list[str]:
 
 
 def _difference(out: Console, change: ConfigChange) -> None:
-    out.print(f"[bold]{change.abi.config_path}[/bold]")
+    out.print(f"[bold]{change.path}[/bold]")
     colours = {"-": "red", "+": "green"}
     for line in difference(change):
         colour = colours.get(line[:1])

@@ -15,11 +15,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from memproxy_sol import rescue_linux
 from memproxy_sol.abi import ABIS, MACHINES, X86, Abi
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError, printable
 from memproxy_sol.findings import NOTE, Finding
 from memproxy_sol.hosts import solaris, solaris_live
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.hosts.solaris_live import LiveFacts, Mount
 from memproxy_sol.record import AbiRecord, digest
@@ -295,12 +298,14 @@ def _zone_below(where: Situation, zone: Zone) -> Section:
 
 
 def steps(
-    facts: SolarisFacts, records: Mapping[int, AbiRecord], created: dict[str, str]
+    facts: Facts, records: Mapping[int, AbiRecord], created: dict[str, str]
 ) -> tuple[list[ReplaceFile], list[Finding]]:
     """The steps that keep the text and the former files on the host; `created` (record.files) brought up to date.
 
     They belong in front of the steps that change the configurations.
     """
+    if isinstance(facts, LinuxFacts):
+        return _keep(facts, rescue_linux.wanted(facts, records), created)
     wanted: list[tuple[str, FileState | None, str]] = []
     files: list[tuple[str, str | None]] = []
     for bits, known in sorted(records.items()):
@@ -309,6 +314,13 @@ def steps(
         wanted.append((former, known.original, f"copy of the former {ABIS[bits].name} runtime linker configuration"))
     content = text(situation(facts.live, facts.release, files)).encode("ascii")
     wanted.append((TEXT_PATH, FileState(content, 0o644, 0, 0), "what to type when no program starts"))
+    return _keep(facts, wanted, created)
+
+
+def _keep(
+    facts: Facts, wanted: Iterable[tuple[str, FileState | None, str]], created: dict[str, str]
+) -> tuple[list[ReplaceFile], list[Finding]]:
+    """The steps to these files, each with what it is to be and its purpose, where nobody else's file stands."""
     found: list[ReplaceFile] = []
     findings: list[Finding] = []
     for path, state, purpose in wanted:

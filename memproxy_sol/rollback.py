@@ -12,12 +12,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memproxy_sol import access, former
+from memproxy_sol import access, former, ld_so_preload, plan_linux
 from memproxy_sol import entry as entries
-from memproxy_sol.abi import ABIS, Abi
+from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
 from memproxy_sol.changes import COMPLETE, Change, Damaged, Entry
 from memproxy_sol.errors import HostError, LdConfigError, UsageError
 from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.ld_config import LdConfig, decode, encode, new
 from memproxy_sol.plan import ConfigChange, Plan
@@ -60,7 +62,7 @@ def last_change(entries_: Sequence[Entry]) -> int | None:
     return next((e.number for e in reversed(entries_) if isinstance(e, Damaged) or e.state == COMPLETE), None)
 
 
-def plan(facts: SolarisFacts, history: Sequence[Entry], number: int, service: State | None = None) -> Plan:
+def plan(facts: Facts, history: Sequence[Entry], number: int, service: State | None = None) -> Plan:
     """The plan that returns to the state before change `number`; UsageError if there is no such change.
 
     `history` is all that the journals tell, `service` what a running system's SMF says of our instance.
@@ -108,7 +110,7 @@ def _written(change: Change) -> list[tuple[str, Was]]:
 class _Rollback:
     """Collects the steps and the findings of one plan."""
 
-    def __init__(self, facts: SolarisFacts, history: Sequence[Entry], number: int, service: State | None) -> None:
+    def __init__(self, facts: Facts, history: Sequence[Entry], number: int, service: State | None) -> None:
         self.facts = facts
         self.root = facts.root
         self.history = history
@@ -131,21 +133,27 @@ class _Rollback:
                 self.findings.append(Finding("journal-damaged", WARNING, entry.path, text, entry.hint))
         first: list[Step] = []
         last: list[Step] = []
-        configured = {abi.config_path for abi in ABIS.values()}
-        for path in sorted(set(self.was) - configured - {RECORD_PATH}):
+        for path in sorted(set(self.was) - set(CONFIGURATIONS) - {RECORD_PATH}):
             step = self._file(path, self.was[path])
             if step is not None:
                 # What processes look for is there before they are configured, and goes after. SMF's commands are
                 # processes, which may not start before the configuration is mended.
                 is_first = self.after[path] is not None and not isinstance(step, ChangeService)
                 (first if is_first else last).append(step)
-        changes, middle, records = [], [], {}
-        for abi in self.facts.machine.abis():
-            change, steps, record = self._config(abi)
+        changes: list[ConfigChange] = []
+        middle: list[ReplaceFile] = []
+        records: dict[int, AbiRecord] = {}
+        if isinstance(self.facts, LinuxFacts):
+            change, steps, records = self._config_linux(self.facts)
             changes.append(change)
             middle += steps
-            if record is not None:
-                records[abi.bits] = record
+        else:
+            for abi in self.facts.machine.abis():
+                change, steps, record = self._config(abi)
+                changes.append(change)
+                middle += steps
+                if record is not None:
+                    records[abi.bits] = record
         return Plan(
             what=f"rollback {self.number}",
             facts=self.facts,
@@ -153,8 +161,15 @@ class _Rollback:
             findings=tuple(self.findings),
             changes=tuple(changes),
             custom=tuple(bits for bits, record in records.items() if len(record.files) > 1),
+            serves=tuple(records) if isinstance(self.facts, LinuxFacts) else None,
             exact=True,
         )
+
+    @property
+    def _facts(self) -> SolarisFacts:
+        """The facts, where they are Solaris'."""
+        assert isinstance(self.facts, SolarisFacts)
+        return self.facts
 
     # The record.
 
@@ -179,9 +194,10 @@ class _Rollback:
             ours = now if now is not None and digest(now.data) == value else None
             found[path] = Was(None, ours, "made by memproxy-sol")
         for bits, known in record.abis.items():
-            now = self.facts.configs[bits].state if bits in self.facts.configs else None
+            path = LD_SO_PRELOAD if isinstance(self.facts, LinuxFacts) else ABIS[bits].config_path
+            now = self._read(path)
             ours = now if now is not None and digest(now.data) == known.written else None
-            found[ABIS[bits].config_path] = Was(known.original, ours, "")
+            found[path] = Was(known.original, ours, "")
         return found
 
     def _generations(self) -> dict[str, dict[str, str]]:
@@ -240,7 +256,8 @@ class _Rollback:
             self._keep(path, f"{error.what}, and is left alone ({was.purpose})")
             return None
         self.after[path] = now
-        on_live_manifest = self.root.is_live and path == self.facts.manifest_path
+        is_solaris = isinstance(self.facts, SolarisFacts)
+        on_live_manifest = is_solaris and self.root.is_live and path == self.facts.manifest_path
         if now == was.before and not on_live_manifest:
             return None
         if not was.is_ours(now) and now != was.before:
@@ -257,7 +274,8 @@ class _Rollback:
         present = Service(now, known, enabled)
         if present == wanted:
             return None
-        return ChangeService(path, present, wanted, self.facts.imports_by_service)
+        by_import = isinstance(self.facts, SolarisFacts) and self.facts.imports_by_service
+        return ChangeService(path, present, wanted, by_import)
 
     def _keep(self, path: str, text: str) -> None:
         hint = f"rm {shlex.quote(self.root.host_path(path))}, if it is not needed"
@@ -265,14 +283,83 @@ class _Rollback:
 
     # The configurations.
 
+    def _config_linux(self, facts: LinuxFacts) -> tuple[ConfigChange, list[ReplaceFile], dict[int, AbiRecord]]:
+        """The change of the list of preloads, its step, and what the record will say of each ABI."""
+        now, bits = facts.preload.state, tuple(abi.bits for abi in facts.abis)
+        before = None if now is None else now.data
+        if facts.preload.problem:
+            text = f"{facts.preload.problem}, so nothing is changed in it"
+            hint = access.aside(self.root, LD_SO_PRELOAD)
+            self.findings.append(Finding("config-unusable", WARNING, LD_SO_PRELOAD, text, hint))
+            return ConfigChange(LD_SO_PRELOAD, bits, before, before), [], dict(self.record.abis)
+        was = self.was.get(LD_SO_PRELOAD, Was(now, now, ""))
+        known = dict(self.record.abis)
+        if now == was.before or was.is_ours(now):
+            state = was.before
+            wrong = self._unusable(facts, b"" if state is None else state.data)
+            if state is not None and wrong is not None:
+                self.findings.append(wrong)
+                original = next((one.original for one in known.values()), None)
+                rest = ld_so_preload.strip(state.data, ld_so_preload.is_ours)
+                state = original if original is None or original.data == rest else state.with_data(rest)
+                known = {}
+        else:
+            state, known = self._with_ours_linux(facts, b"" if now is None else now.data, known)
+        if state is None or not ld_so_preload.generations_named(state.data):
+            known = {}
+        self.after[LD_SO_PRELOAD] = state
+        steps = [] if state == now else [ReplaceFile(LD_SO_PRELOAD, now, state, plan_linux.PURPOSE)]
+        return ConfigChange(LD_SO_PRELOAD, bits, before, None if state is None else state.data), steps, known
+
+    def _with_ours_linux(
+        self, facts: LinuxFacts, data: bytes, known: dict[int, AbiRecord]
+    ) -> tuple[FileState | None, dict[int, AbiRecord]]:
+        """What others have there now, with our part as it was before."""
+        now = facts.preload.state
+        rest = ld_so_preload.strip(data, ld_so_preload.is_ours)
+        theirs = None if now is None or not rest.strip() else now.with_data(rest)
+        present = next(iter(self.present.abis.values()), None) if self.present else None
+        first = next(iter(known.values()), None)
+        if present is not None and present.adopted and (first is None or first.adopted != present.adopted):
+            rest = ld_so_preload.put(rest, list(present.adopted))
+            theirs = FileState(rest, plan_linux.MODE, 0, 0) if now is None else now.with_data(rest)
+        self.findings.append(
+            Finding(
+                "config-changed",
+                NOTE,
+                LD_SO_PRELOAD,
+                f"was changed by somebody else since, so only our part is made what it was before change {self.number}",
+                "look at the plan's difference",
+            )
+        )
+        wanted = self.was[LD_SO_PRELOAD].before if LD_SO_PRELOAD in self.was else None
+        items = [item.text for item in ld_so_preload.parse(b"" if wanted is None else wanted.data)]
+        ours = [item for item in items if ld_so_preload.is_ours(item)]
+        if not ours or not known or wanted is None:
+            return theirs, {}
+        wrong = self._unusable(facts, wanted.data)
+        if wrong is not None:
+            self.findings.append(wrong)
+            return theirs, {}
+        state = (now or wanted).with_data(ld_so_preload.put(rest, ours))
+        written = digest(state.data)
+        return state, {bits: replace(one, written=written, original=theirs) for bits, one in known.items()}
+
+    def _unusable(self, facts: LinuxFacts, data: bytes) -> Finding | None:
+        """Why a list may not come into force again: a generation that it names is gone or damaged."""
+        problems = (
+            former.damage(facts.root, named, self.generations) for named in ld_so_preload.generations_named(data)
+        )
+        return next((found for found in problems if found is not None), None)
+
     def _config(self, abi: Abi) -> tuple[ConfigChange, list[ReplaceFile], AbiRecord | None]:
         """The change of one configuration, its steps, and what the record will say of it."""
-        file, path = self.facts.configs[abi.bits], abi.config_path
+        file, path = self._facts.configs[abi.bits], abi.config_path
         known = self.record.abis.get(abi.bits)
         if file.verdict == "unreadable":
             text = f"{file.problem}, so nothing is changed in it"
             self.findings.append(Finding("config-unusable", WARNING, path, text, access.aside(self.root, path)))
-            return ConfigChange(abi, file.config, file.config), [], known
+            return ConfigChange.of(abi, file.config, file.config), [], known
         was = self.was.get(path, Was(file.state, file.state, ""))
         steps: list[ReplaceFile] = []
         now = file.state
@@ -291,7 +378,7 @@ class _Rollback:
         if state != now:
             steps.append(ReplaceFile(path, now, state, f"{abi.name} runtime linker configuration"))
         self.after[path] = state
-        return ConfigChange(abi, file.config, config), steps, known
+        return ConfigChange.of(abi, file.config, config), steps, known
 
     def _as_before(
         self, abi: Abi, state: FileState | None, config: LdConfig | None, known: AbiRecord | None
@@ -300,7 +387,7 @@ class _Rollback:
         if state is None or config is None:
             return state, config, None
         added = known.library_path if known is not None else ()
-        safe, findings = former.vetted(self.facts, abi, config, self.generations, added)
+        safe, findings = former.vetted(self._facts, abi, config, self.generations, added)
         self.findings += findings
         if safe == config:
             return state, config, known
@@ -318,18 +405,18 @@ class _Rollback:
     ) -> tuple[FileState | None, LdConfig | None, AbiRecord | None]:
         """What others have there now, with our part as it was before."""
         present = self.present.abis.get(abi.bits) if self.present else None
-        bare = new(self.facts.layout(abi), identified=self.facts.identified)
+        bare = new(self._facts.layout(abi), identified=self._facts.identified)
         config = now if now is not None else bare
         either = present or known
         config = entries.taken_out(config, abi, either)
         if now is not None and present is not None and (known is None or known.adopted != present.adopted):
-            config, findings = former.vetted(self.facts, abi, with_adopted(config, abi, present), self.generations)
+            config, findings = former.vetted(self._facts, abi, with_adopted(config, abi, present), self.generations)
             self.findings += findings
-        state = self.facts.configs[abi.bits].state
+        state = self._facts.configs[abi.bits].state
         theirs = None if is_empty(config) or state is None else state.with_data(encode(config))
         if known is not None:
             directory = known.generation + abi.subdirectory
-            problems = [former.problem(self.facts, abi, f"{directory}/{f}", self.generations) for f in known.files]
+            problems = [former.problem(self._facts, abi, f"{directory}/{f}", self.generations) for f in known.files]
             wrong = next((found for found in problems if found is not None), None)
             if wrong is None:
                 ours = entries.Entry(directory, known.files, known.replaceable, known.trusted, known.library_path)
@@ -360,7 +447,7 @@ class _Rollback:
 
     def _decoded(self, abi: Abi, state: FileState | None) -> LdConfig | None:
         try:
-            return None if state is None else decode(state.data, layout=self.facts.layout(abi))
+            return None if state is None else decode(state.data, layout=self._facts.layout(abi))
         except LdConfigError:
             return None
 

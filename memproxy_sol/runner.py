@@ -31,7 +31,7 @@ from typing import Callable
 from memproxy_sol import abi, build, cache, elf
 from memproxy_sol.allocator import is_allocator
 from memproxy_sol.errors import BuildError, CommandLineError, ElfError
-from memproxy_sol.hosts import linux
+from memproxy_sol.hosts import linux_loader as linux
 
 MEMPROXY = "libmemproxy.so"
 ALLOCATOR = "allocator.so"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Union
 
-from memproxy_sol import access, smf_manifest
+from memproxy_sol import access, smf_manifest, systemd_plan
 from memproxy_sol.errors import RefusedError
 from memproxy_sol.findings import NOTE, Finding
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.policy import Policy
 from memproxy_sol.record import digest
@@ -23,12 +25,15 @@ ServiceStep = Union[ReplaceFile, ChangeService]
 
 
 def deliver(
-    facts: SolarisFacts, policy: Policy, created: dict[str, str], service: State | None
+    facts: Facts, policy: Policy, created: dict[str, str], service: State | None
 ) -> tuple[list[ServiceStep], list[Finding]]:
     """The steps to the service that the policy wants; `created`, our files and their digests, is brought up to date.
 
     Raises RefusedError where somebody else's file is in the place of ours.
     """
+    if isinstance(facts, LinuxFacts):
+        return systemd_plan.deliver(facts, policy, created)
+    assert isinstance(facts, SolarisFacts)
     if not policy.service:
         return _withdraw(facts, created, service), []
     findings = []

@@ -16,6 +16,7 @@ from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError, MemproxyError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import Finding
+from memproxy_sol.hosts import linux
 from memproxy_sol.process import LOADED, Process
 from memproxy_sol.record import RECORD_PATH
 from memproxy_sol.root import Root
@@ -143,7 +144,7 @@ def read(
         staged=None if waiting is None else f"{waiting.number} ({waiting.what}), {waiting.started}",
         changing=lock.holder(root),
         trial=trial,
-        service=None if shell is None else _service(Smf(shell, root)),
+        service=None if shell is None or linux.is_linux(root) else _service(Smf(shell, root)),
         exclusions=_exclusions(root, problems),
         processes=getattr(report, "processes", None),
         findings=report.findings,

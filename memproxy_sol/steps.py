@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from memproxy_sol import smf_manifest
-from memproxy_sol.abi import ABIS
+from memproxy_sol.abi import CONFIGURATIONS
 from memproxy_sol.generation import PLACE, Generation
 from memproxy_sol.record import (
     RUN_DIRECTORY,
@@ -27,12 +27,14 @@ _NAME = r"[-.A-Za-z0-9_]+"
 _FILES = re.compile(
     rf"/var/ld/(64/)?{_NAME}"
     r"|/etc/memproxy\.conf(\.damaged)?"
+    rf"|/etc/ld\.so\.preload(\.{_NAME})?|/etc/memproxy-rescue\.txt"
+    rf"|/etc/systemd/system/memproxy\.service|/etc/systemd/system/[^/]+\.service\.d/memproxy\.conf"
     r"|/(lib|var)/svc/manifest/site/memproxy\.xml|/etc/svc/profile/site/memproxy\.xml"
     rf"|{re.escape(STATE_DIRECTORY)}/installed\.json(\.damaged)?"
     rf"|{re.escape(RUN_DIRECTORY)}/({_NAME}/)?{_NAME}"
 )
 """Every file that a change ever writes, beside the generations. What a journal says of others is not believed."""
-_MEMBER = re.compile(rf"{PLACE.pattern}/(64/)?[^/]+")
+_MEMBER = re.compile(rf"{PLACE.pattern}/([^/]+/){{0,3}}[^/]+")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,7 @@ class TryFile:
     @property
     def candidate(self) -> str:
         """The copy that the name leads to while the trial is pending."""
-        (bits,) = (abi.bits for abi in ABIS.values() if abi.config_path == self.path)
-        return f"{TRIAL_DIRECTORY}/{bits}"
+        return f"{TRIAL_DIRECTORY}/{'-'.join(map(str, CONFIGURATIONS[self.path]))}"
 
     @property
     def new(self) -> str:
@@ -235,7 +236,7 @@ def from_json(value: dict[str, Any]) -> Step:
         return ReplaceFile(path, before, after, str(value["purpose"]))
     if kind == "try-file":
         before, after = file_from_json(value["before"]), file_from_json(value["after"])
-        if after is None or path not in (abi.config_path for abi in ABIS.values()):
+        if after is None or path not in CONFIGURATIONS:
             raise ValueError(f"{path!r} cannot be tried")
         return TryFile(path, before, after, str(value["purpose"]))
     if kind == "change-service":
@@ -284,10 +285,9 @@ def _attributes(state: FileState | None) -> dict[str, Any] | None:
 
 def on_trial(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps of a plan with its runtime linker configurations tried instead of replaced."""
-    configurations = {abi.config_path for abi in ABIS.values()}
     return tuple(
         TryFile(step.path, step.before, step.after, step.purpose)
-        if isinstance(step, ReplaceFile) and step.path in configurations and step.after is not None
+        if isinstance(step, ReplaceFile) and step.path in CONFIGURATIONS and step.after is not None
         else step
         for step in steps
     )

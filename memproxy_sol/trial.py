@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memproxy_sol import changes, guard, journal, pending, record, signals
-from memproxy_sol.abi import ABIS
+from memproxy_sol.abi import ABIS, CONFIGURATIONS
 from memproxy_sol.errors import ChangeError, HostError, Interrupted, MemproxyError
 from memproxy_sol.findings import ERROR, WARNING, Finding, errors_in
 from memproxy_sol.guard import Watch
@@ -26,8 +26,6 @@ from memproxy_sol.probe import DEBUG, SECONDS, Outcome, Probe, Prober
 from memproxy_sol.probe_list import Expectation, default_probes, expectation
 from memproxy_sol.root import Root
 from memproxy_sol.steps import TryFile
-
-NO_CONFIGURATION = {"LD_NOCONFIG": "yes"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,15 @@ def run(
     Set-id programs ignore LD_CONFIG: they are taken for good here, and tried with what is in force. Raises
     Interrupted alone.
     """
-    given = {ABIS[bits].suffixed("LD_CONFIG"): path for bits, path in (candidates or {}).items()}
+    starting, given = (prober, {}) if candidates is None else prober.trying(candidates)
     findings: list[Finding] = []
     good: list[Probe] = []
     for probe in probes:
         signals.check()
-        if probe.secure and candidates is not None:
+        if probe.secure and candidates is not None and not starting.tries_secure:
             good.append(probe)
             continue
-        outcome = prober.run(probe, {**DEBUG, **given}, seconds)
+        outcome = starting.run(probe, {**DEBUG, **given}, seconds)
         wrong = outcome.wrong(expected(probe))
         if wrong is None:
             good.append(probe)
@@ -94,7 +92,8 @@ def _alone(prober: Prober, probe: Probe, seconds: float, untouched: bool) -> Out
         outcome = prober.run(probe, DEBUG, seconds)
         if outcome.started is None:
             return outcome
-    return prober.run(probe, {**DEBUG, **NO_CONFIGURATION}, seconds)
+    none, given = prober.trying({})
+    return none.run(probe, {**DEBUG, **given}, seconds)
 
 
 def _is_right(outcome: Outcome, alone: Outcome, route: str | None) -> bool:
@@ -130,6 +129,8 @@ def prove(
     """
     known = record.read(root) or record.Record()
     custom = {size for size, installed in known.abis.items() if len(installed.files) > 1}
+    # One file may serve ABIs of which just one was asked for.
+    bits = [size for size in bits if size in known.abis] or bits
     secure = all(known.abis[size].trusted for size in bits if size in known.abis)
     wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure)
     findings = wanted.findings + check_coverage(wanted.probes, bits)
@@ -269,8 +270,7 @@ def confirm(
         raise ChangeError(
             f"is too late: its guard is gone and {journal.recover(root, change, services)}", where="confirm"
         )
-    paths = {step.path for step in steps}
-    findings = prove([bits for bits, abi in ABIS.items() if abi.config_path in paths])
+    findings = prove(sorted({bits for step in steps for bits in CONFIGURATIONS[step.path]}))
     if errors_in(findings):
         with contextlib.suppress(MemproxyError):
             guard.ask(root, "undo")

@@ -28,14 +28,15 @@ from memproxy_sol import (
     preloads,
     smf_manifest,
 )
-from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, Abi
+from memproxy_sol.abi import ABI32, ABI64, EM_SPARC32PLUS, LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import ElfError, HostError, SmfError
 from memproxy_sol.executable import USUAL_DIRECTORIES, reported
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding, errors_in
 from memproxy_sol.generation import DEFAULT_PREFIX
-from memproxy_sol.hosts import solaris, solaris_live
+from memproxy_sol.hosts import linux, solaris, solaris_live
+from memproxy_sol.hosts.facts import Facts
 from memproxy_sol.hosts.solaris import ConfigFile, SolarisFacts
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import decode as decode_record
@@ -52,7 +53,7 @@ class Report:
     """The ABIs that are configured, as the record has them."""
     release: str = ""
     machine: str = ""
-    facts: SolarisFacts | None = None
+    facts: Facts | None = None
     """What was read; None where the record, a configuration or the journal cannot be read."""
 
     @property
@@ -89,14 +90,20 @@ def verify(
     broken = _unreadable_parts(root)
     if broken:
         return Report(root.path, tuple(broken))
-    facts = solaris.read(root, host=host, release=release, machine=machine, shell=shell, judging=True)
-    checker = _Checker(facts)
+    if host == "linux" or (host is None and linux.is_linux(root)):
+        from memproxy_sol.verify_linux import LinuxChecker  # which is made of what is here
+
+        facts: Facts = linux.read(root, machine=machine)
+        checker: Checker = LinuxChecker(facts)
+    else:
+        facts = solaris.read(root, host=host, release=release, machine=machine, shell=shell, judging=True)
+        checker = SolarisChecker(facts)
     checker.running_system()
     staged = _staged(root)
     record = facts.record
     in_force = record if staged is None else first_boot.record_before(staged)
     configured = tuple(sorted(in_force.abis)) if in_force else ()
-    ours_named = any(f.config is not None and entry.generations_named(f.config) for f in facts.configs.values())
+    ours_named = checker.names_ours()
     if staged is not None:
         checker.staged(staged)
     if staged is not None and not configured and not ours_named:
@@ -130,6 +137,7 @@ def _unreadable_parts(root: Root) -> list[Finding]:
         (RECORD_PATH, "record"),
         (ABI32.config_path, "config"),
         (ABI64.config_path, "config"),
+        (LD_SO_PRELOAD, "config"),
         (exclusions.LIST_PATH, "exclusions"),
     ):
         try:
@@ -186,10 +194,13 @@ def _unreadable(root: Root, path: str, noun: str, error: HostError) -> Finding:
     return Finding(identifier, ERROR, path, error.what, error.hint or access.aside(root, path))
 
 
-class _Checker:
-    """Collects the findings on one host."""
+class Checker:
+    """Collects the findings on one host; what differs by the kind of host is its subclasses'."""
 
-    def __init__(self, facts: SolarisFacts) -> None:
+    dies = "every {abi} process dies of it"
+    """What comes of a preload object that cannot be loaded."""
+
+    def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.root = facts.root
         self.groups = Groups(facts.root)
@@ -206,6 +217,173 @@ class _Checker:
         at_prefix = "".join(f" --prefix {shlex.quote(prefix)}" for prefix in sorted(prefixes)[:1])
         return f"memproxy-sol install{at_root}{at_prefix}" + (f" --bits {bits}" if bits else "")
 
+    def names_ours(self) -> bool:
+        """Whether a configuration names a generation, whatever the record says."""
+        raise NotImplementedError
+
+    def configurations(self, record: Record) -> None:
+        """Judge what the runtime linkers are told."""
+        raise NotImplementedError
+
+    def libraries(self, record: Record) -> None:
+        """Judge each file that the configurations have processes load, and each component on its path."""
+        raise NotImplementedError
+
+    def running_system(self) -> None:
+        """What the running system says by command, where it was asked, and what it would have against a change."""
+
+    def staged(self, change: changes.Change) -> None:
+        """What waits for the first boot, and whether it can still go live."""
+        text = f"change {change.number} ({change.what}), begun {change.started}, waits for the first boot"
+        hint = "svcadm enable memproxy, or svcadm clear memproxy" if self.root.is_live else "boot it"
+        self.add("change-staged", NOTE, change.path, f"{text}: nothing of it is in force", hint)
+        for path in first_boot.outdated(self.root, change):
+            text = "was changed by somebody else since, so that what is staged does not go live"
+            self.add("staged-outdated", ERROR, path, text, self.install())
+
+    def _library(self, abi: Abi, directory: str, name: str, record: Record) -> None:
+        path = f"{directory}/{name}"
+        mend = self.install(abi.bits)
+        findings = access.judge(self.root, path, "library", self.groups)
+        for finding in findings:
+            missing = finding.identifier == "library-missing"
+            text = f"does not exist: {self.dies.format(abi=abi.name)}" if missing else finding.text
+            hint = mend if missing else finding.hint
+            self.add(finding.identifier, finding.severity, finding.where, text, hint)
+        if any(f.identifier in ("library-missing", "library-not-a-file", "path-not-a-directory") for f in findings):
+            return
+        try:
+            state = self.root.read(path)
+        except HostError as error:
+            denied = isinstance(error.__cause__, PermissionError)
+            hint = "run memproxy-sol as root" if denied else mend
+            self.findings.append(Finding("library-unjudged", ERROR, path, error.what, hint, unreadable=denied))
+            return
+        if state is None:
+            return
+        problem = self._wrong_object(abi, state.data)
+        if problem is not None:
+            self.add(problem[0], ERROR, path, f"{problem[1]}: {self.dies.format(abi=abi.name)}", mend)
+        elif not self._intact(directory, name, state.data, record):
+            self.add("library-changed", ERROR, path, "is not the file that was installed", mend)
+
+    def _wrong_object(self, abi: Abi, data: bytes) -> tuple[str, str] | None:
+        try:
+            header = elf_header.parse(data)
+        except ElfError as error:
+            return "library-not-elf", error.what
+        machines = {self.facts.machine.elf_machine[abi.bits]}
+        if machines == {2}:
+            machines.add(EM_SPARC32PLUS)
+        if header.bits != abi.bits:
+            return "library-wrong-class", f"is {header.bits}-bit, not {abi.name}"
+        if header.machine not in machines:
+            return "library-wrong-machine", f"is for ELF machine {header.machine}, not for {self.facts.machine.name}"
+        if header.kind != elf_header.ET_DYN:
+            return "library-not-shared", f"is of ELF type {header.kind}, not a shared object"
+        return None
+
+    def _intact(self, directory: str, name: str, data: bytes, record: Record) -> bool:
+        """Whether the content is what the generation was made of; its directory's name tells if no record does."""
+        known = record.generations.get(directory)
+        if known is not None:
+            return known.get(name) == digest(data)
+        digests = {}
+        for member in self._members(directory):
+            try:
+                state = self.root.read(f"{directory}/{member}")
+            except HostError:
+                return False
+            digests[member] = digest(state.data) if state else ""
+        return generation.name_of(digests) == os.path.basename(directory)
+
+    def _members(self, directory: str) -> tuple[str, ...]:
+        found: list[str] = []
+        for name in self.root.names(directory):
+            status = self.root.lstat(f"{directory}/{name}")
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                found += [f"{name}/{member}" for member in self._members(f"{directory}/{name}")]
+            else:
+                found.append(name)
+        return tuple(found)
+
+    def _strangers(self, directory: str, members: dict[str, str]) -> None:
+        try:
+            strangers = [name for name in self._members(directory) if name not in members]
+        except HostError:
+            return  # judged with the libraries
+        if strangers:
+            text = f"holds {strangers[0]}, which was not installed there; the directory is trusted by set-id programs"
+            host = shlex.quote(self.root.host_path(f"{directory}/{strangers[0]}"))
+            self.add("generation-foreign-file", WARNING, directory, text, f"rm {host}")
+
+    # The exclusion list and the service.
+
+    def exclusion_list(self) -> None:
+        """Judge the exclusion list: who can read it, and each line."""
+        path = exclusions.LIST_PATH
+        state = self.facts.exclusion_list
+        if state is None:
+            text = "does not exist: no program is excluded"
+            self.add("exclusions-missing", WARNING, path, text, self.install())
+            return
+        for finding in access.judge(self.root, path, "exclusions", self.groups):
+            text = finding.text
+            if finding.identifier == "exclusions-unreadable":
+                text += ": in the programs of ordinary users nothing is excluded"
+            self.add(finding.identifier, finding.severity, finding.where, text, finding.hint)
+        lines = exclusions.parse(state.data)
+        for problem in exclusion_problems.problems(lines, self._programs(), lambda name: reported(self.root, name)):
+            self.findings.append(problem.finding(path))
+
+    def _programs(self) -> set[str]:
+        """The names of installed programs, as far as the usual directories can be read."""
+        names: set[str] = set()
+        for directory in USUAL_DIRECTORIES:
+            with contextlib.suppress(HostError):
+                names.update(self.root.names(directory))
+        return names
+
+    def service(self, record: Record) -> None:
+        """Judge the SMF manifest and profile that were delivered."""
+        for path, noun in ((self.facts.manifest_path, "manifest"), (self.facts.profile_path, "profile")):
+            if path is None or path not in record.files:
+                continue
+            state = self.root.read(path)
+            if state is None:
+                text = "does not exist: nothing verifies the configuration at boot"
+                self.add(f"{noun}-missing", WARNING, path, text, self.install())
+            elif digest(state.data) != record.files[path]:
+                self.add(f"{noun}-changed", WARNING, path, "is not the file that was installed", self.install())
+        if self.facts.manifest_path in record.files:
+            self._service_program()
+
+    def _service_program(self) -> None:
+        state = self.root.read(self.facts.manifest_path)
+        if state is None:
+            return
+        try:
+            program = smf_manifest.parse_manifest(state.data, self.facts.manifest_path).program
+        except SmfError as error:
+            self.add("manifest-damaged", WARNING, self.facts.manifest_path, str(error), self.install())
+            return
+        if program is None or not self.root.exists(program):
+            text = "the program that the service starts is not there"
+            self.add(
+                "service-program-missing", NOTE, program or self.facts.manifest_path, text, "install memproxy-sol there"
+            )
+
+
+class SolarisChecker(Checker):
+    """The findings on a Solaris host."""
+
+    facts: SolarisFacts
+
+    def names_ours(self) -> bool:
+        """Whether a configuration file names a generation, whatever the record says."""
+        files = self.facts.configs.values()
+        return any(file.config is not None and entry.generations_named(file.config) for file in files)
+
     def running_system(self) -> None:
         """What the running system says by command, where it was asked, and what it would have against a change."""
         live, record = self.facts.live, self.facts.record
@@ -219,15 +397,6 @@ class _Checker:
                     finding = replace(finding, severity=NOTE, text=text)
                 self.findings.append(finding)
         self.findings += live.findings
-
-    def staged(self, change: changes.Change) -> None:
-        """What waits for the first boot, and whether it can still go live."""
-        text = f"change {change.number} ({change.what}), begun {change.started}, waits for the first boot"
-        hint = "svcadm enable memproxy, or svcadm clear memproxy" if self.root.is_live else "boot it"
-        self.add("change-staged", NOTE, change.path, f"{text}: nothing of it is in force", hint)
-        for path in first_boot.outdated(self.root, change):
-            text = "was changed by somebody else since, so that what is staged does not go live"
-            self.add("staged-outdated", ERROR, path, text, self.install())
 
     # The configuration layer.
 
@@ -388,129 +557,3 @@ class _Checker:
         for directory, members in record.generations.items():
             if any(known.generation == directory for known in record.abis.values()):
                 self._strangers(directory, members)
-
-    def _library(self, abi: Abi, directory: str, name: str, record: Record) -> None:
-        path = f"{directory}/{name}"
-        mend = self.install(abi.bits)
-        findings = access.judge(self.root, path, "library", self.groups)
-        for finding in findings:
-            missing = finding.identifier == "library-missing"
-            text = f"does not exist: every {abi.name} process dies of it" if missing else finding.text
-            hint = mend if missing else finding.hint
-            self.add(finding.identifier, finding.severity, finding.where, text, hint)
-        if any(f.identifier in ("library-missing", "library-not-a-file", "path-not-a-directory") for f in findings):
-            return
-        try:
-            state = self.root.read(path)
-        except HostError as error:
-            denied = isinstance(error.__cause__, PermissionError)
-            hint = "run memproxy-sol as root" if denied else mend
-            self.findings.append(Finding("library-unjudged", ERROR, path, error.what, hint, unreadable=denied))
-            return
-        if state is None:
-            return
-        problem = self._wrong_object(abi, state.data)
-        if problem is not None:
-            self.add(problem[0], ERROR, path, f"{problem[1]}: every {abi.name} process dies of it", mend)
-        elif not self._intact(directory, name, state.data, record):
-            self.add("library-changed", ERROR, path, "is not the file that was installed", mend)
-
-    def _wrong_object(self, abi: Abi, data: bytes) -> tuple[str, str] | None:
-        try:
-            header = elf_header.parse(data)
-        except ElfError as error:
-            return "library-not-elf", error.what
-        machines = {self.facts.machine.elf_machine[abi.bits]}
-        if machines == {2}:
-            machines.add(EM_SPARC32PLUS)
-        if header.bits != abi.bits:
-            return "library-wrong-class", f"is {header.bits}-bit, not {abi.name}"
-        if header.machine not in machines:
-            return "library-wrong-machine", f"is for ELF machine {header.machine}, not for {self.facts.machine.name}"
-        if header.kind != elf_header.ET_DYN:
-            return "library-not-shared", f"is of ELF type {header.kind}, not a shared object"
-        return None
-
-    def _intact(self, directory: str, name: str, data: bytes, record: Record) -> bool:
-        """Whether the content is what the generation was made of; its directory's name tells if no record does."""
-        known = record.generations.get(directory)
-        if known is not None:
-            return known.get(name) == digest(data)
-        digests = {}
-        for member in self._members(directory):
-            try:
-                state = self.root.read(f"{directory}/{member}")
-            except HostError:
-                return False
-            digests[member] = digest(state.data) if state else ""
-        return generation.name_of(digests) == os.path.basename(directory)
-
-    def _members(self, directory: str) -> tuple[str, ...]:
-        plain = [name for name in self.root.names(directory) if name != "64"]
-        return (*plain, *(f"64/{name}" for name in self.root.names(f"{directory}/64")))
-
-    def _strangers(self, directory: str, members: dict[str, str]) -> None:
-        try:
-            strangers = [name for name in self._members(directory) if name not in members]
-        except HostError:
-            return  # judged with the libraries
-        if strangers:
-            text = f"holds {strangers[0]}, which was not installed there; the directory is trusted by set-id programs"
-            host = shlex.quote(self.root.host_path(f"{directory}/{strangers[0]}"))
-            self.add("generation-foreign-file", WARNING, directory, text, f"rm {host}")
-
-    # The exclusion list and the service.
-
-    def exclusion_list(self) -> None:
-        """Judge the exclusion list: who can read it, and each line."""
-        path = exclusions.LIST_PATH
-        state = self.facts.exclusion_list
-        if state is None:
-            text = "does not exist: no program is excluded"
-            self.add("exclusions-missing", WARNING, path, text, self.install())
-            return
-        for finding in access.judge(self.root, path, "exclusions", self.groups):
-            text = finding.text
-            if finding.identifier == "exclusions-unreadable":
-                text += ": in the programs of ordinary users nothing is excluded"
-            self.add(finding.identifier, finding.severity, finding.where, text, finding.hint)
-        lines = exclusions.parse(state.data)
-        for problem in exclusion_problems.problems(lines, self._programs(), lambda name: reported(self.root, name)):
-            self.findings.append(problem.finding(path))
-
-    def _programs(self) -> set[str]:
-        """The names of installed programs, as far as the usual directories can be read."""
-        names: set[str] = set()
-        for directory in USUAL_DIRECTORIES:
-            with contextlib.suppress(HostError):
-                names.update(self.root.names(directory))
-        return names
-
-    def service(self, record: Record) -> None:
-        """Judge the SMF manifest and profile that were delivered."""
-        for path, noun in ((self.facts.manifest_path, "manifest"), (self.facts.profile_path, "profile")):
-            if path is None or path not in record.files:
-                continue
-            state = self.root.read(path)
-            if state is None:
-                text = "does not exist: nothing verifies the configuration at boot"
-                self.add(f"{noun}-missing", WARNING, path, text, self.install())
-            elif digest(state.data) != record.files[path]:
-                self.add(f"{noun}-changed", WARNING, path, "is not the file that was installed", self.install())
-        if self.facts.manifest_path in record.files:
-            self._service_program()
-
-    def _service_program(self) -> None:
-        state = self.root.read(self.facts.manifest_path)
-        if state is None:
-            return
-        try:
-            program = smf_manifest.parse_manifest(state.data, self.facts.manifest_path).program
-        except SmfError as error:
-            self.add("manifest-damaged", WARNING, self.facts.manifest_path, str(error), self.install())
-            return
-        if program is None or not self.root.exists(program):
-            text = "the program that the service starts is not there"
-            self.add(
-                "service-program-missing", NOTE, program or self.facts.manifest_path, text, "install memproxy-sol there"
-            )

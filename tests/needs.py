@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol.hosts import linux
+from memproxy_sol.hosts import linux_loader as linux
 
 PACKAGES = {"jemalloc": "libjemalloc2", "mimalloc": "libmimalloc2.0", "tcmalloc": "libtcmalloc-minimal4"}
 FAMILIES = tuple(PACKAGES)

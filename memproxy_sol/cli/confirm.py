@@ -10,9 +10,7 @@ from memproxy_sol.errors import EXIT_OK, MemproxyError
 from memproxy_sol.findings import Finding
 from memproxy_sol.live import look_again
 from memproxy_sol.lock import locked
-from memproxy_sol.probe import Prober
 from memproxy_sol.root import Root
-from memproxy_sol.services import Services
 from memproxy_sol.trial import TrialError
 
 
@@ -28,12 +26,12 @@ permanent, 1 it is not (no trial is pending, its time was over, or programs do n
 
     def main(self) -> int:
         target = change.Target(Root("/"))
-        root, services = target.root, None if target.smf is None else Services(target.smf)
+        root, services = target.root, target.services
         target.refuse_foreign()
         trial.refuse_none(root)  # before the lock, which is a file
         with locked(root):
             try:
-                done = trial.confirm(root, lambda bits: _prove(root, bits), services)
+                done = trial.confirm(root, lambda bits: _prove(target, bits), services)
             except TrialError as error:
                 report.findings(error.findings, stderr=True)
                 raise
@@ -47,11 +45,11 @@ permanent, 1 it is not (no trial is pending, its time was over, or programs do n
         return EXIT_OK
 
 
-def _prove(root: Root, bits: Sequence[int]) -> tuple[Finding, ...]:
+def _prove(target: change.Target, bits: Sequence[int]) -> tuple[Finding, ...]:
     try:
-        commands = change.read_policy(root, None).probes
+        commands = change.read_policy(target.root, None).probes
     except MemproxyError as error:
         # What the administrator has written since must not decide whether a change that works may stay.
         report.say(f"the policy's probes are left out: {error}")
         commands = ()
-    return trial.prove(root, Prober(), bits, commands)
+    return trial.prove(target.root, target.prober, bits, commands)

@@ -34,7 +34,9 @@ class TargetCommand(Command):
         help="The directory on which an image or an inactive boot environment is mounted",
     )
     host: Any = cli.SwitchAttr(
-        ["--host"], cli.Set("solaris", case_sensitive=True), help="The kind of system, where the image does not tell"
+        ["--host"],
+        cli.Set("solaris", "linux", case_sensitive=True),
+        help="The kind of system, where the image does not tell",
     )
     release: Any = cli.SwitchAttr(
         ["--release"],

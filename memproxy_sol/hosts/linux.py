@@ -1,99 +1,215 @@
-"""What a Linux machine with the GNU C library has: its runtime linkers and the allocators of the distribution.
+"""Facts of a Linux system with the GNU C library, read from its files; nothing here changes anything.
 
-Sources: ld.so(8), "Dynamic string tokens" ($LIB) and `--list-diagnostics` (glibc 2.33 and later).
+One file, /etc/ld.so.preload, is read by the runtime linkers of all ABIs. Sources: ld.so(8), os-release(5),
+hier(7), systemd.unit(5). Standard library and own modules only, unless the running system's linkers are asked.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import stat
 from dataclasses import dataclass
 
-from plumbum import local
+from memproxy_sol import ld_so_preload, record
+from memproxy_sol.abi import ABIS, LD_SO_PRELOAD, MACHINES, Abi, Machine, machine_of
+from memproxy_sol.errors import HostError, UsageError
+from memproxy_sol.exclusions import LIST_PATH
+from memproxy_sol.hosts.facts import Facts
+from memproxy_sol.hosts.linux_loader import LOADERS, Loader, loaders, loaders_below
+from memproxy_sol.root import FileState, Root
 
-from memproxy_sol import elf
-from memproxy_sol.errors import ElfError
-
-LOADERS = ("/lib/ld-linux.so.2", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
-"""The runtime linkers that the psABIs name, 32 bit first."""
-
-ALLOCATORS = {
-    "jemalloc": ("libjemalloc.so.2",),
-    "mimalloc": ("libmimalloc.so.2", "libmimalloc.so.2.0", "libmimalloc.so.3"),
-    "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4"),
-}
-"""File names by family, in the order in which `run` prefers them."""
+RELEASE = "linux"
+UNIT_PATH = "/etc/systemd/system/memproxy.service"
+RELEASE_PATHS = ("/etc/os-release", "/usr/lib/os-release")
+MEMORY_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/run", "/var/tmp")
+"""Where something that does not last is mounted, or may be (tmpfs, systemd-tmpfiles)."""
+FOREIGN_LOADERS = ("/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-i386.so.1", "/lib/ld-musl-aarch64.so.1")
+"""Runtime linkers that know no /etc/ld.so.preload."""
 
 
 @dataclass(frozen=True)
-class Loader:
-    """A runtime linker of this machine, which stands for the ABI whose programs it loads."""
+class PreloadFile:
+    """/etc/ld.so.preload as it stands."""
 
-    path: str
-    bits: int
-    machine: int
-    """e_machine of the objects that it loads."""
-    lib: str
-    """What `$LIB` stands for in its LD_PRELOAD, for instance `lib/x86_64-linux-gnu`."""
+    state: FileState | None
+    """None if there is no file, or none that can be read."""
+    problem: str = ""
+    """Why it cannot be read as a file."""
 
-    def complaint(self, path: str) -> str | None:
-        """Why this loader cannot load the library `path` with all it needs, in its own words; None if it can."""
-        with local.env(LD_PRELOAD=""):
-            status, output, error = local[self.path].run(("--list", path), retcode=None)
-        for line in (error + output).splitlines():
-            if "not found" in line or status != 0:
-                return str(line).rpartition("error while loading shared libraries: ")[2].strip()
-        return None
+    @property
+    def data(self) -> bytes:
+        """Its content; empty without a file."""
+        return b"" if self.state is None else self.state.data
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """What the runtime linkers load, in their order, as it is spelled."""
+        return tuple(item.text for item in ld_so_preload.parse(self.data))
 
 
-def loaders() -> tuple[Loader, ...]:
-    """The runtime linkers that are here and that this kernel runs, 32 bit first."""
-    found = []
-    for path in LOADERS:
+@dataclass(frozen=True)
+class LinuxFacts(Facts):
+    """What the plan has to know of a Linux host or image."""
+
+    loaders: tuple[Loader, ...]
+    """The GNU runtime linkers, 32 bit first: one for each ABI."""
+    preload: PreloadFile
+    systemd: bool
+    """Whether systemd runs it (a running system), or is there to run it (an image)."""
+    foreign: tuple[str, ...]
+    """Runtime linkers of others, whose programs are not reached."""
+
+    @property
+    def config_directory(self) -> str:
+        """Where the list of preloads lies."""
+        return os.path.dirname(LD_SO_PRELOAD)
+
+    @property
+    def abis(self) -> tuple[Abi, ...]:
+        """The ABIs of which there is a runtime linker."""
+        return tuple(ABIS[loader.bits] for loader in self.loaders)
+
+    def loader(self, bits: int) -> Loader:
+        """The runtime linker of an ABI; KeyError if there is none."""
+        return {loader.bits: loader for loader in self.loaders}[bits]
+
+    def member(self, bits: int, file: str) -> str:
+        """Where `file` of an ABI lies in a generation: where `$LIB` leads its runtime linker."""
+        return f"{self.loader(bits).lib}/{file}"
+
+    def mounted_later(self, directory: str) -> str | None:
+        """The mount point over `directory`, other than `/` and /usr, which are there when the first program starts."""
+        for mount in MEMORY_FILE_SYSTEMS:
+            if directory == mount or directory.startswith(f"{mount}/"):
+                return mount
+        existing, early = directory, []
+        while not self.root.exists(existing):
+            existing = os.path.dirname(existing)
+        for path in ("/", "/usr"):
+            status = self.root.stat(path)
+            early += [status.st_dev] if status is not None else []
+        here = self.root.stat(existing)
+        return existing if here is not None and here.st_dev not in early else None
+
+
+def is_linux(root: Root) -> bool:
+    """Whether a tree is that of Linux with the GNU C library: it has a runtime linker, and nothing of Solaris'."""
+    if any(_is_there(root, path) for path in ("/etc/release", "/lib/libc.so.1", "/lib/64/libc.so.1")):
+        return False
+    return any(_is_there(root, path) for path in LOADERS)
+
+
+def _is_there(root: Root, path: str) -> bool:
+    try:
+        return root.exists(path)
+    except HostError:
+        return False
+
+
+def read(root: Root, *, machine: str | None = None, tolerant: bool = False, ask: bool = False) -> LinuxFacts:
+    """The facts of the Linux system below `root`.
+
+    With `ask`, the runtime linkers of the running system are started and tell themselves what `$LIB` stands for.
+    Raises HostError where there is none of them, where `machine` contradicts them, and for whatever cannot be read;
+    `tolerant` takes the latter for absent: uninstall must not refuse because the present state is bad.
+    """
+
+    def look(path: str) -> FileState | None:
         try:
-            library = elf.read(path)
-        except ElfError:
-            continue
-        token = _lib_token(path)
-        if token is not None:
-            found.append(Loader(path, library.bits, library.machine, token))
-    return tuple(found)
+            return root.read(path)
+        except HostError:
+            if tolerant:
+                return None
+            raise
+
+    found = loaders() if ask and root.path == "/" else loaders_below(root)
+    known = _known(root, tolerant)
+    kind = _machine(root, found, machine, known)
+    unit = "/run/systemd/system" if root.is_live else "/lib/systemd/systemd"
+    return LinuxFacts(
+        root=root,
+        release=RELEASE,
+        distribution=_distribution([look(path) for path in RELEASE_PATHS]),
+        machine=kind,
+        sources={"release": RELEASE_PATHS[0], "machine": found[0].path if found else record.RECORD_PATH},
+        libc={loader.bits: _libc(root, loader) for loader in found},
+        exclusion_list=look(LIST_PATH),
+        manifest_path=UNIT_PATH,
+        profile_path=None,
+        record=known,
+        loaders=tuple(loader for loader in found if kind.elf_machine.get(loader.bits) == loader.machine),
+        preload=read_preload(root),
+        systemd=_is_there(root, unit),
+        foreign=tuple(path for path in FOREIGN_LOADERS if _is_there(root, path)),
+    )
 
 
-def allocators(loader: Loader) -> dict[str, str]:
-    """The distribution's allocators for this ABI, by family: the file in a directory that the loader searches."""
-    found: dict[str, str] = {}
-    for family, names in ALLOCATORS.items():
-        for path in (os.path.join(directory, name) for name in names for directory in _directories(loader)):
-            if family not in found and _fits(path, loader):
-                found[family] = path
-    return found
-
-
-def _directories(loader: Loader) -> list[str]:
-    return [f"/usr/local/{loader.lib}", "/usr/local/lib", f"/usr/{loader.lib}", f"/{loader.lib}"]
-
-
-def _fits(path: str, loader: Loader) -> bool:
-    if not os.path.exists(path):
-        return False
+def read_preload(root: Root) -> PreloadFile:
+    """/etc/ld.so.preload; one that cannot be read is told, not raised."""
     try:
-        library = elf.read(path)
-    except ElfError:
-        return False
-    return (library.bits, library.machine) == (loader.bits, loader.machine) and "malloc" in library.exports
+        return PreloadFile(root.read(LD_SO_PRELOAD))
+    except HostError as error:
+        return PreloadFile(None, error.what)
 
 
-def _lib_token(path: str) -> str | None:
-    """What the loader `path` puts for `$LIB`; None if it cannot be run here (a kernel without this ABI)."""
+def is_link(root: Root) -> bool:
+    """Whether the name of the list leads elsewhere, as while a change is on trial."""
+    status = root.lstat(LD_SO_PRELOAD)
+    return status is not None and stat.S_ISLNK(status.st_mode)
+
+
+def abis_of(facts: LinuxFacts, bits: tuple[int, ...] | None) -> tuple[Abi, ...]:
+    """The ABIs to configure: those of `bits`, or all that the host has. HostError for one that it has not."""
+    if bits is None:
+        return facts.abis
+    for wanted in bits:
+        if ABIS[wanted] not in facts.abis:
+            names = " and ".join(abi.name for abi in facts.abis)
+            text = f"has no runtime linker for {wanted}-bit programs, only for {names}"
+            raise HostError(text, where=facts.root.path, hint="correct --bits")
+    return tuple(ABIS[wanted] for wanted in bits)
+
+
+def is_native(facts: LinuxFacts) -> bool:
+    """Whether this machine's compiler makes libraries for the host: the same kernel and processor family."""
+    here = os.uname()
+    names = {"x86": ("x86_64", "i386", "i486", "i586", "i686"), "aarch64": ("aarch64",)}
+    return here.sysname == "Linux" and here.machine in names.get(facts.machine.name, ())
+
+
+def _known(root: Root, tolerant: bool) -> record.Record | None:
     try:
-        _, output, _ = local[path].run("--list-diagnostics", retcode=None)
-    except OSError:
-        return None
-    match = re.search(r'^dl_dst_lib="([^"\\]+)"$', output, re.MULTILINE)
-    if match:
-        return match.group(1)
-    # Before glibc 2.33 it does not tell. $LIB is the last part of the directory that libc was installed to,
-    # and the loader's real file lies in it.
-    directory = os.path.dirname(os.path.realpath(path))
-    return re.sub(r"^/(usr/)?", "", directory)
+        return record.read(root)
+    except HostError:
+        if tolerant:
+            return None
+        raise
+
+
+def _machine(root: Root, found: tuple[Loader, ...], option: str | None, known: record.Record | None) -> Machine:
+    for loader in reversed(found):
+        try:
+            kind = machine_of(loader.machine)
+        except KeyError:
+            raise HostError(f"is for ELF machine {loader.machine}, which is not supported", where=loader.path) from None
+        if option not in (None, kind.name):
+            raise UsageError(f"--machine {option} contradicts {loader.path} ({kind.name})", hint="leave it out")
+        return kind
+    if known is not None:
+        return MACHINES[known.machine]
+    raise HostError("has no runtime linker of the GNU C library", where=root.path, hint=f"one of {', '.join(LOADERS)}")
+
+
+def _libc(root: Root, loader: Loader) -> str | None:
+    """The C library beside its runtime linker."""
+    path = f"{os.path.dirname(root.resolve(loader.path))}/libc.so.6"
+    return path if _is_there(root, path) else None
+
+
+def _distribution(states: list[FileState | None]) -> str:
+    for state in states:
+        for line in state.data[:65536].decode("utf-8", "surrogateescape").splitlines() if state is not None else ():
+            name, _, value = line.partition("=")
+            if name == "PRETTY_NAME" and value.strip("\"' "):
+                return value.strip("\"' ")
+    return "Linux (no os-release)"

@@ -10,13 +10,14 @@ import os
 import re
 from dataclasses import dataclass
 
-from memproxy_sol import elf_header, record
+from memproxy_sol import elf_header, generation, record
 from memproxy_sol.abi import ABIS, MACHINES, X86, Abi, Machine, machine_of
 from memproxy_sol.commands import Shell
 from memproxy_sol.crle import Crle
 from memproxy_sol.errors import ElfError, HostError, LdConfigError, UsageError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.hosts import solaris_live
+from memproxy_sol.hosts.facts import Facts
 from memproxy_sol.hosts.solaris_live import LiveFacts
 from memproxy_sol.ld_config import Layout, LdConfig, decode, layout_for
 from memproxy_sol.preloads import loader_verdict
@@ -51,24 +52,10 @@ class ConfigFile:
 
 
 @dataclass(frozen=True)
-class SolarisFacts:
+class SolarisFacts(Facts):
     """What the plan has to know of a Solaris host or image."""
 
-    root: Root
-    release: str
-    """One of RELEASES."""
-    distribution: str
-    """The first line of etc/release, or how the release was chosen."""
-    machine: Machine
-    sources: dict[str, str]
-    """Where `release` and `machine` come from: a file of the image, an option or the default."""
-    libc: dict[int, str | None]
-    """Path of libc.so.1 by bits, None where the image has none."""
     configs: dict[int, ConfigFile]
-    exclusion_list: FileState | None
-    manifest_path: str
-    profile_path: str | None
-    record: record.Record | None
     early_mounts: tuple[str, ...]
     """Directories below `/` that etc/vfstab mounts: not there yet when the first process starts."""
     live: LiveFacts | None = None
@@ -80,10 +67,13 @@ class SolarisFacts:
         return self.release != "10"
 
     @property
-    def written_directories(self) -> tuple[str, ...]:
-        """The directories that a change writes to, beside those of the generations."""
-        above = tuple(map(os.path.dirname, (LIST_PATH, self.manifest_path)))
-        return (solaris_live.CONFIG_DIRECTORY, record.STATE_DIRECTORY, *above)
+    def config_directory(self) -> str:
+        """Where the configuration files lie."""
+        return solaris_live.CONFIG_DIRECTORY
+
+    def member(self, bits: int, file: str) -> str:
+        """Where `file` of an ABI lies in a generation: its part is named by LD_PRELOAD_32 or LD_PRELOAD_64."""
+        return generation.member_name(bits, file)
 
     @property
     def imports_by_service(self) -> bool:

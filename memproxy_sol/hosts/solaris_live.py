@@ -169,7 +169,7 @@ def check_kind(shell: Shell, tolerant: bool = True) -> tuple[Finding, ...]:
         text = f"{findings[0].text}, so it cannot be told what kind of system this is"
         raise HostError(text, where=UNAME, hint=hint)
     if kind not in (None, "SunOS"):
-        text = f"the running system is {_shown(kind or '')}, and only Solaris and illumos are changed while they run"
+        text = f"the running system is {_shown(kind or '')}, and only Solaris, illumos and Linux with glibc are changed"
         raise HostError(text, where="/", hint=hint)
     return tuple(findings)
 

@@ -508,13 +508,17 @@ def test_a_second_change_at_the_same_time_is_refused(image: Image) -> None:
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall", "rollback"])
-def test_a_running_system_that_is_not_solaris_is_refused_and_nothing_is_made_there(image: Image, command: str) -> None:
+def test_a_running_system_of_no_kind_that_is_known_is_refused_and_nothing_is_made_there(
+    image: Image, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from memproxy_sol.cli import main
+    from memproxy_sol.hosts import linux
 
+    monkeypatch.setattr(linux, "is_linux", lambda root: False)  # as where the C library is musl's
     run = Path("/var/run")
     before = sorted(run.iterdir())
     assert main([command]) == 1
-    text = "the running system is Linux, and only Solaris and illumos are changed while they run"
+    text = "the running system is Linux, and only Solaris, illumos and Linux with glibc are changed"
     assert f"memproxy-sol: /: {text}; configure an image" in image.capsys.readouterr().err
     assert sorted(run.iterdir()) == before
 

@@ -1,0 +1,190 @@
+"""Plan for Linux: what becomes of /etc/ld.so.preload, which serves the runtime linkers of all ABIs by one line.
+
+`PREFIX/lib/memproxy/GENERATION/$LIB/libmemproxy.so`: each linker puts its own directory for `$LIB`, so that one rename
+of one file gives all ABIs another generation (ld.so(8)). A linker that finds nothing there complains at every start of
+a program; so a generation holds something for each that the host has, if only an object that does nothing.
+Pure: from facts to values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memproxy_sol import ld_so_preload, placeholder
+from memproxy_sol.abi import LD_SO_PRELOAD, Abi
+from memproxy_sol.errors import HostError, RefusedError
+from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.linux import LinuxFacts
+from memproxy_sol.ld_so_preload import is_ours
+from memproxy_sol.policy import Policy
+from memproxy_sol.record import AbiRecord, digest
+from memproxy_sol.root import FileState
+from memproxy_sol.steps import ReplaceFile
+
+PURPOSE = "list of preloads of the runtime linker"
+ALLOCATOR = "liballocator.so"
+"""What the allocators are called where those of the ABIs have different names: one line names both."""
+MODE = 0o644
+"""Readable by every user, or it is in force for root's processes alone."""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What an install makes of the file."""
+
+    before: bytes | None
+    after: bytes | None
+    step: ReplaceFile | None
+    records: dict[int, AbiRecord]
+
+
+def names(allocators: Mapping[int, str]) -> dict[int, str]:
+    """The file name of each ABI's allocator in a generation, from those that they have: one for all."""
+    chosen = set(allocators.values())
+    return dict(allocators) if len(chosen) == 1 else dict.fromkeys(allocators, ALLOCATOR)
+
+
+def members(
+    facts: LinuxFacts,
+    abis: tuple[Abi, ...],
+    libraries: Mapping[int, bytes],
+    allocators: Mapping[int, tuple[str, bytes]],
+) -> dict[str, bytes]:
+    """The files of a generation, by name: those of `abis`, what other ABIs have now, and placeholders.
+
+    `allocators` are named as `names` has them.
+    """
+    found = {facts.member(bits, LIBRARY): data for bits, data in libraries.items()}
+    found |= {facts.member(bits, name): data for bits, (name, data) in allocators.items()}
+    wanted = {LIBRARY, *(name for name, _ in allocators.values())}
+    chosen = {abi.bits for abi in abis}
+    for loader in facts.loaders:
+        nothing = placeholder.shared_object(loader.bits, loader.machine)
+        if loader.bits not in chosen:
+            found |= _kept(facts, loader.bits, wanted)
+        for name in wanted:
+            found.setdefault(facts.member(loader.bits, name), nothing)
+    return found
+
+
+def _kept(facts: LinuxFacts, bits: int, wanted: set[str]) -> dict[str, bytes]:
+    """What an ABI that is left alone has now; under the names that the line will have."""
+    known = facts.record.abis.get(bits) if facts.record is not None else None
+    if known is None or facts.record is None:
+        return {}
+    found = {}
+    digests = facts.record.generations.get(known.generation, {})
+    for name in known.files:
+        path = f"{known.generation}/{facts.member(bits, name)}"
+        state = facts.root.read(path)
+        if state is None or digest(state.data) != digests.get(facts.member(bits, name)):
+            raise HostError("is damaged or gone", where=path, hint=f"name the {bits}-bit ABI, too, with --bits")
+        if name not in wanted:
+            hint = "install both ABIs with one command"
+            raise RefusedError(f"the {bits}-bit allocator is called {name}, which the line does not name", hint=hint)
+        found[facts.member(bits, name)] = state.data
+    return found
+
+
+def configure(
+    facts: LinuxFacts,
+    policy: Policy,
+    abis: tuple[Abi, ...],
+    directory: str,
+    files: Mapping[int, str],
+    adopted: tuple[str, ...],
+) -> Configured:
+    """The file with our line in it, behind what others have there.
+
+    `files` is the name of the allocator by bits, `directory` the generation's, `adopted` are others' items that the
+    allocator stands in for. RefusedError where it cannot be done without losing something.
+    """
+    _refuse_unknown(policy)
+    known = facts.record.abis if facts.record is not None else {}
+    base, original = without_ours(facts, known)
+    gone = dict.fromkeys((*(item for record in known.values() for item in record.adopted), *adopted))
+    stripped = ld_so_preload.strip(base, lambda item: item in adopted)
+    allocator = next(iter(sorted(set(files.values()))), None)
+    items = [f"{directory}/$LIB/{name}" for name in (LIBRARY, *([allocator] if allocator else []))]
+    data = ld_so_preload.put(stripped, items)
+    here = facts.preload.state
+    after = FileState(data, MODE, here.uid if here else 0, here.gid if here else 0)
+    _check_effect(stripped, data, items)
+    served = {abi.bits for abi in abis} | set(known)
+    records = {
+        bits: AbiRecord(
+            generation=directory,
+            files=(LIBRARY, *([files[bits]] if bits in files else known[bits].files[1:] if bits in known else [])),
+            replaceable=False,
+            trusted=True,
+            library_path=(),
+            written=digest(data),
+            original=original,
+            adopted=tuple(gone),
+        )
+        for bits in sorted(served)
+        if bits in {loader.bits for loader in facts.loaders}
+    }
+    step = None if here == after else ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE)
+    return Configured(None if here is None else here.data, data, step, records)
+
+
+def without_ours(facts: LinuxFacts, known: Mapping[int, AbiRecord]) -> tuple[bytes, FileState | None]:
+    """What the file says without us, and the file to put back at uninstall."""
+    here = facts.preload.state
+    first = next(iter(known.values()), None)
+    if here is None:
+        original = first.original if first is not None else None
+        return (b"" if original is None else original.data), original
+    stripped = ld_so_preload.strip(here.data, is_ours)
+    if first is not None and digest(here.data) == first.written:
+        return stripped, first.original
+    if stripped == here.data:
+        return stripped, here
+    # Others changed it since: what they have there now has to be there after us. A file that is empty says nothing.
+    return stripped, here.with_data(stripped) if stripped.strip() else None
+
+
+def restore(facts: LinuxFacts, known: Mapping[int, AbiRecord]) -> tuple[ReplaceFile | None, bool]:
+    """The step that takes our line out, and whether others have changed the file since install.
+
+    Where nobody has, it gets its former bytes back, or goes.
+    """
+    here = facts.preload.state
+    first = next(iter(known.values()), None)
+    if here is None:
+        if first is None or first.original is None or facts.preload.problem:
+            return None, False
+        return ReplaceFile(LD_SO_PRELOAD, None, first.original, PURPOSE), True
+    if first is not None and digest(here.data) == first.written:
+        return ReplaceFile(LD_SO_PRELOAD, here, first.original, PURPOSE), False
+    stripped = ld_so_preload.strip(here.data, is_ours)
+    adopted = first.adopted if first is not None else ()
+    if stripped == here.data:
+        return None, False
+    if adopted:
+        stripped = ld_so_preload.put(stripped, list(adopted))
+    original = first.original if first is not None else None
+    if original is not None and original.data == stripped:
+        return ReplaceFile(LD_SO_PRELOAD, here, original, PURPOSE), False
+    after = here.with_data(stripped) if stripped.strip() or original is not None else None
+    return ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE), after is not None
+
+
+def _refuse_unknown(policy: Policy) -> None:
+    """RefusedError for what /etc/ld.so.preload has no word for."""
+    if policy.secure == "system":
+        text = "set-id programs load what /etc/ld.so.preload names like all others, so they cannot be left out"
+        raise RefusedError(text, where="policy secure", hint="put those that matter on the exclusion list")
+    if policy.replaceable:
+        text = "a list of preloads in a file has no replaceable entries"
+        raise RefusedError(text, where="policy replaceable", hint="leave it out")
+
+
+def _check_effect(before: bytes, after: bytes, ours: list[str]) -> None:
+    """Prove that the change adds our items and takes nothing from anybody (rule 5); RefusedError if it does not."""
+    was, now = ([item.text for item in ld_so_preload.parse(data)] for data in (before, after))
+    if now != [*was, *ours]:
+        text = "the list of preloads would not be the present one with ours added"
+        raise RefusedError(text, where=LD_SO_PRELOAD, hint="take NUL bytes and comments out of it, and try again")

@@ -1,0 +1,102 @@
+"""Verify on Linux: whether /etc/ld.so.preload and what it names are as they were installed.
+
+Standard library and own modules only: this runs at boot.
+"""
+
+from __future__ import annotations
+
+from memproxy_sol import access, ld_so_preload
+from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
+from memproxy_sol.findings import ERROR, NOTE, WARNING
+from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.linux import LinuxFacts
+from memproxy_sol.record import AbiRecord, Record, digest
+from memproxy_sol.verify import Checker
+
+
+class LinuxChecker(Checker):
+    """The findings on a Linux host."""
+
+    dies = "every {abi} program complains of it at its start, and does without"
+    facts: LinuxFacts
+
+    def names_ours(self) -> bool:
+        """Whether the list of preloads names a generation, whatever the record says."""
+        return any(map(ld_so_preload.is_ours, self.facts.preload.items))
+
+    def configurations(self, record: Record) -> None:
+        """Judge the list of preloads."""
+        for abi in self.facts.abis:
+            if abi.bits not in record.abis:
+                text = "memproxy is not configured for this ABI: its programs use the system allocator"
+                self.add("abi-not-configured", NOTE, abi.name, text, self.install(abi.bits))
+        for bits in record.abis:
+            if ABIS[bits] not in self.facts.abis:
+                text = f"has no runtime linker for {bits}-bit programs any more"
+                self.add("linker-gone", NOTE, self.root.path, text)
+        here, mend = self.facts.preload.state, self.install()
+        if here is None:
+            self.add("config-missing", ERROR, LD_SO_PRELOAD, "does not exist: programs do without memproxy", mend)
+            return
+        before = len(self.findings)
+        self.findings += access.judge(self.root, LD_SO_PRELOAD, "config", self.groups)
+        self._items(record, mend)
+        known = next(iter(record.abis.values()), None)
+        if len(self.findings) == before and known is not None and digest(here.data) != known.written:
+            text = "was changed since install, though memproxy's part of it is right"
+            self.add("config-changed", NOTE, LD_SO_PRELOAD, text, "nothing needs to be done")
+
+    def _items(self, record: Record, mend: str) -> None:
+        items = self.facts.preload.items
+        wanted = _wanted(record) or [item for item in items if ld_so_preload.is_ours(item)]
+        missing = [item for item in wanted if item not in items]
+        if missing:
+            self.add("preload-missing", ERROR, LD_SO_PRELOAD, f"the preload entry of {missing[0]} is gone", mend)
+        elif wanted:
+            first = items.index(wanted[0])
+            if list(items[first : first + len(wanted)]) != wanted:
+                text = "the allocator does not stand right behind libmemproxy in the list of preloads"
+                self.add("preload-order", ERROR, LD_SO_PRELOAD, text, mend)
+        strangers = [item for item in items if ld_so_preload.is_ours(item) and item not in wanted]
+        if strangers:
+            text = f"also preloads {strangers[0]}, of another generation"
+            self.add("preload-foreign-generation", ERROR, LD_SO_PRELOAD, text, mend)
+        for item in items:
+            if ld_so_preload.is_ours(item):
+                continue
+            paths = [ld_so_preload.expand(item, loader.lib, None, "") for loader in self.facts.loaders]
+            if None not in paths and not any(path is not None and self.root.exists(path) for path in paths):
+                text = f"preloads {item}, which does not exist: every program complains of it"
+                self.add("preload-object-missing", WARNING, LD_SO_PRELOAD, text, "put it there, or take it out")
+
+    def libraries(self, record: Record) -> None:
+        """Judge each member of the generation that the list names."""
+        for bits, known in record.abis.items():
+            if ABIS[bits] in self.facts.abis:
+                for name in known.files:
+                    self._library(ABIS[bits], known.generation, self.facts.member(bits, name), record)
+        for directory in sorted({known.generation for known in record.abis.values()}):
+            members = record.generations.get(directory, {})
+            self._placeholders(directory, members, record)
+            self._strangers(directory, members)
+            mount = self.facts.mounted_later(directory)
+            if mount is not None:
+                text = f"lies on {mount}, which is not mounted when the first processes start"
+                self.add("prefix-not-on-root", WARNING, directory, text, f"{self.install()} with another prefix")
+
+    def _placeholders(self, directory: str, members: dict[str, str], record: Record) -> None:
+        """What stands for an ABI that gets no library: missing or damaged, its runtime linker complains."""
+        for loader in self.facts.loaders:
+            known = record.abis.get(loader.bits)
+            for name in members:
+                place, _, file = name.rpartition("/")
+                if place == loader.lib and file not in (known.files if known is not None else ()):
+                    self._library(ABIS[loader.bits], directory, name, record)
+
+
+def _wanted(record: Record) -> list[str]:
+    """Our items, as install wrote them."""
+    known: list[AbiRecord] = list(record.abis.values())
+    names = dict.fromkeys(name for one in known for name in one.files)
+    ordered = [*(name for name in names if name == LIBRARY), *(name for name in names if name != LIBRARY)]
+    return [f"{known[0].generation}/$LIB/{name}" for name in ordered] if known else []
