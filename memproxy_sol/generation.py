@@ -58,7 +58,7 @@ class Generation:
 
     @property
     def subdirectories(self) -> tuple[str, ...]:
-        """The directories inside, parents first: `64` if there is anything for 64 bit; on Linux what `$LIB` stands for."""
+        """The directories inside, parents first: `64` if there is anything for 64 bit; on Linux `$LIB`."""
         parts = [member.name.split("/")[:-1] for member in self.members]
         return tuple(sorted({"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}))
 

@@ -140,9 +140,11 @@ def _restore_linux(
     facts: LinuxFacts, record: Record, remaining: Mapping[int, AbiRecord]
 ) -> tuple[ConfigChange, list[ReplaceFile], list[Finding]]:
     if remaining:
-        text = "one line serves all ABIs, so that they go together"
-        hint = "memproxy-sol uninstall, and then install with --bits"
-        raise RefusedError(text, where=LD_SO_PRELOAD, hint=hint)
+        raise RefusedError(
+            "one line serves all ABIs, so that they go together",
+            where=LD_SO_PRELOAD,
+            hint="memproxy-sol uninstall, and then install with --bits",
+        )
     here = facts.preload.state
     before = None if here is None else here.data
     bits = tuple(abi.bits for abi in facts.abis)

@@ -62,10 +62,14 @@ def test_crle_writes_the_bytes_that_go_live(image: Image, root: Root) -> None:
     changed = candidate.with_candidates(plan, made)
     assert changed == plan  # on illumos crle's bytes are our encoder's
     for bits in (32, 64):
-        state = root.read(made[bits].path)
+        state = root.read(made[ABIS[bits].config_path].path)
         assert state is not None
-        assert (state.data, state.mode, made[bits].writer) == (made[bits].data, 0o644, "crle")
-        assert made[bits].path == f"/var/run/memproxy/candidate/ld.config.{bits}"
+        assert (state.data, state.mode, made[ABIS[bits].config_path].writer) == (
+            made[ABIS[bits].config_path].data,
+            0o644,
+            "crle",
+        )
+        assert made[ABIS[bits].config_path].path == f"/var/run/memproxy/candidate/ld.config.{bits}"
     assert os.stat(image / "var/run/memproxy/candidate").st_mode & 0o7777 == 0o755
     assert not (image / CONFIG[32]).exists()
     candidate.discard(root)
@@ -101,7 +105,7 @@ def test_an_abi_that_stays_has_no_candidate(image: Image, root: Root) -> None:
     plan = planned(image, root)
     (image / "var/run/memproxy/candidate").mkdir(parents=True)
     (image / "var/run/memproxy/candidate/ld.config.32").write_bytes(b"of another plan")
-    assert list(candidate.candidates(Writes(root), plan)) == [64]
+    assert list(candidate.candidates(Writes(root), plan)) == [ABIS[64].config_path]
     assert not (image / "var/run/memproxy/candidate/ld.config.32").exists()
 
 
@@ -111,8 +115,8 @@ def test_without_crle_our_encoder_writes(image: Image, root: Root) -> None:
     changed = candidate.with_candidates(plan, made)
     assert changed.steps == plan.steps
     assert [f.identifier for f in changed.findings].count("crle-missing") == 1
-    assert made[64].writer == "memproxy-sol"
-    assert root.read(made[64].path).data == made[64].data  # type: ignore[union-attr]
+    assert made[ABIS[64].config_path].writer == "memproxy-sol"
+    assert root.read(made[ABIS[64].config_path].path).data == made[ABIS[64].config_path].data  # type: ignore[union-attr]
 
 
 def test_what_crle_has_no_options_for_our_encoder_writes(image: Image, root: Root) -> None:
@@ -121,9 +125,9 @@ def test_what_crle_has_no_options_for_our_encoder_writes(image: Image, root: Roo
     image.write(CONFIG[32], encode(twice))
     plan = planned(image, root)
     made = candidate.candidates(Writes(root), plan)
-    assert (made[32].writer, made[64].writer) == ("memproxy-sol", "crle")
-    assert [f.identifier for f in made[32].findings] == ["crle-not-used"]
-    assert decode(made[32].data).library_path == ("/lib", "/usr/lib", "/opt/x", "/opt/x")
+    assert (made[ABIS[32].config_path].writer, made[ABIS[64].config_path].writer) == ("memproxy-sol", "crle")
+    assert [f.identifier for f in made[ABIS[32].config_path].findings] == ["crle-not-used"]
+    assert decode(made[ABIS[32].config_path].data).library_path == ("/lib", "/usr/lib", "/opt/x", "/opt/x")
 
 
 def test_a_crle_that_writes_something_else_stops_it_all(image: Image, root: Root) -> None:

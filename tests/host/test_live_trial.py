@@ -67,7 +67,7 @@ def attempted(
     """The change on trial; `before` and `after` happen when the probes with and without candidates are about to run."""
     root, plan = host.root, planned(host)
     made = candidate.candidates(host.shell, plan)
-    paths = {bits: one.path for bits, one in made.items()}
+    paths = {bits: one.path for one in made.values() for bits in one.bits}
     expected = probe_list.expectation(root, BOTH)
 
     def apply(keeper: Keeper) -> None:
