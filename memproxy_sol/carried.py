@@ -112,6 +112,8 @@ def look(path: str) -> Carried | None:
 
     OSError where it cannot be opened or has gone. Never blocks and opens nothing but regular files.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None  # to open a device, which a process may have mapped, can do something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
