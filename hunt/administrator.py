@@ -109,6 +109,8 @@ class Administrator:
         """ABIs of which a definition of LD_PRELOAD was edited with ours in force: until the next install or uninstall
         ours may displace it, which verify tells (preload-others-displaced)."""
         self.once_displaced: set[int] = set()
+        self.removed: set[int] = set()
+        """ABIs whose file they took away once: a rollback may come to where there was none."""
         self.refrained = 0
         """How often crle -u was not called, since it would have lost one of two definitions."""
         self.files: dict[str, str] = {}
@@ -254,6 +256,7 @@ class Administrator:
             path.rename(f"{path}.aside")
         else:
             path.unlink()
+        self.removed.add(bits)
         # What was there before us is what may be put back.
         self._edited(bits, before, [None, *(one for one in self.former[bits] if one is not None)])
 

@@ -365,6 +365,8 @@ class _Game:
         if status == 0:  # what ours displaced before that change, it displaces again
             self.admin.displaced = {bits for bits in self.admin.once_displaced if self.admin.has_ours(bits)}
             self.admin.edited |= {32, 64}
+            for bits in self.admin.removed:
+                self.admin.wanted[bits] = [*self.admin.wanted[bits], None]
 
     def confirm(self) -> None:
         """confirm; on an image there is nothing to be confirmed."""
