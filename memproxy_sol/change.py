@@ -211,7 +211,7 @@ def plan_rollback(target: Target, number: int | None) -> Plan:
         hint = "memproxy-sol uninstall takes our part out of whatever is there"
         raise RefusedError("no change is known that could be taken back", where=target.root.path, hint=hint)
     # Where a change was made there was a host, whatever is left of it.
-    known = target if target.host is not None else replace(target, host="solaris")
+    known = target if target.host is not None or target.is_linux else replace(target, host="solaris")
     return rollback.plan(known.facts(tolerant=True), history, wanted, target.service(tolerant=True))
 
 
@@ -388,9 +388,8 @@ def _generation(
     chosen = {bits: Path(allocators[bits].path).read_bytes() for bits in wanted if bits in allocators}
     names = {bits: os.path.basename(allocators[bits].path) for bits in chosen}
     if isinstance(facts, LinuxFacts):
-        names = plan_linux.names(names)
-        named = {bits: (names[bits], data) for bits, data in chosen.items()}
-        return generation.make(plan_linux.members(facts, abis, contents, named)), names
+        names = plan_linux.names(facts, abis, names)
+        return generation.make(plan_linux.members(facts, abis, contents, chosen, names)), names
     members = {facts.member(bits, generation.LIBRARY): data for bits, data in contents.items()}
     members |= {facts.member(bits, names[bits]): data for bits, data in chosen.items()}
     return generation.make(members), names

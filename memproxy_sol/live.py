@@ -130,6 +130,11 @@ class Carrying:
         changed = {bits for change in self.plan.changes for bits in change.bits}
         return tuple(ABIS[bits] for bits in sorted(changed))
 
+    def _generation(self) -> str:
+        """The directory of the generation that the configurations are to name; empty if there is none."""
+        named = [name for change in self.plan.changes if change.after is not None for name in named_in(change.after)]
+        return named[0] if named else ""
+
     def _ready(self, rest: tuple[Step, ...]) -> tuple[Step, ...]:
         """Before the first configuration: have the candidates written; the rest of the steps with their bytes."""
         made = candidate.candidates(self.shell, self.plan)
@@ -151,7 +156,8 @@ class Carrying:
 
     def _before(self) -> trial.Tried:
         """The probes of the candidates."""
-        chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure)
+        own = probe_list.own_programs(self.root, self._generation())
+        chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure, own)
         missing = trial.check_coverage(chosen.probes, sorted(self._made))
         if missing:
             return trial.Tried((*chosen.findings, *missing), ())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import ld_so_preload, placeholder
+from memproxy_sol import ld_so_preload, placeholder, probe_program
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.errors import HostError, RefusedError
 from memproxy_sol.generation import LIBRARY
@@ -39,36 +39,42 @@ class Configured:
     records: dict[int, AbiRecord]
 
 
-def names(allocators: Mapping[int, str]) -> dict[int, str]:
-    """The file name of each ABI's allocator in a generation, from those that they have: one for all."""
-    chosen = set(allocators.values())
-    return dict(allocators) if len(chosen) == 1 else dict.fromkeys(allocators, ALLOCATOR)
+def names(facts: LinuxFacts, abis: tuple[Abi, ...], allocators: Mapping[int, str]) -> dict[int, str]:
+    """The file name of each ABI's allocator in a generation, one for all: those of `abis` have `allocators`, the others
+    what they have now."""
+    left = {abi.bits for abi in facts.abis} - {abi.bits for abi in abis}
+    known = facts.record.abis if facts.record is not None else {}
+    present = {bits: one.files[1] for bits, one in known.items() if bits in left and len(one.files) > 1}
+    together = {**present, **allocators}
+    return together if len(set(together.values())) == 1 else dict.fromkeys(together, ALLOCATOR)
 
 
 def members(
     facts: LinuxFacts,
     abis: tuple[Abi, ...],
     libraries: Mapping[int, bytes],
-    allocators: Mapping[int, tuple[str, bytes]],
+    allocators: Mapping[int, bytes],
+    files: Mapping[int, str],
 ) -> dict[str, bytes]:
     """The files of a generation, by name: those of `abis`, what other ABIs have now, and placeholders.
 
-    `allocators` are named as `names` has them.
+    `files` is what `names` has of them. HostError where what is there now is not what was installed.
     """
     found = {facts.member(bits, LIBRARY): data for bits, data in libraries.items()}
-    found |= {facts.member(bits, name): data for bits, (name, data) in allocators.items()}
-    wanted = {LIBRARY, *(name for name, _ in allocators.values())}
+    found |= {facts.member(bits, files[bits]): data for bits, data in allocators.items()}
+    wanted = {LIBRARY, *files.values()}
     chosen = {abi.bits for abi in abis}
     for loader in facts.loaders:
         nothing = placeholder.shared_object(loader.bits, loader.machine)
         if loader.bits not in chosen:
-            found |= _kept(facts, loader.bits, wanted)
+            found |= _kept(facts, loader.bits, files)
         for name in wanted:
             found.setdefault(facts.member(loader.bits, name), nothing)
+        found[facts.member(loader.bits, probe_program.NAME)] = probe_program.program(loader.bits, loader.machine)
     return found
 
 
-def _kept(facts: LinuxFacts, bits: int, wanted: set[str]) -> dict[str, bytes]:
+def _kept(facts: LinuxFacts, bits: int, files: Mapping[int, str]) -> dict[str, bytes]:
     """What an ABI that is left alone has now; under the names that the line will have."""
     known = facts.record.abis.get(bits) if facts.record is not None else None
     if known is None or facts.record is None:
@@ -80,10 +86,7 @@ def _kept(facts: LinuxFacts, bits: int, wanted: set[str]) -> dict[str, bytes]:
         state = facts.root.read(path)
         if state is None or digest(state.data) != digests.get(facts.member(bits, name)):
             raise HostError("is damaged or gone", where=path, hint=f"name the {bits}-bit ABI, too, with --bits")
-        if name not in wanted:
-            hint = "install both ABIs with one command"
-            raise RefusedError(f"the {bits}-bit allocator is called {name}, which the line does not name", hint=hint)
-        found[facts.member(bits, name)] = state.data
+        found[facts.member(bits, LIBRARY if name == LIBRARY else files[bits])] = state.data
     return found
 
 
@@ -115,7 +118,7 @@ def configure(
     records = {
         bits: AbiRecord(
             generation=directory,
-            files=(LIBRARY, *([files[bits]] if bits in files else known[bits].files[1:] if bits in known else [])),
+            files=(LIBRARY, *([files[bits]] if bits in files else [])),
             replaceable=False,
             trusted=True,
             library_path=(),

@@ -11,14 +11,16 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from memproxy_sol import access, elf, elf_header, exclusions, executable
 from memproxy_sol.abi import Abi
 from memproxy_sol.errors import ElfError, MemproxyError
 from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.hosts.linux_loader import loaders_below
 from memproxy_sol.probe import Probe
+from memproxy_sol.probe_program import NAME
 from memproxy_sol.root import Root
 
 DIRECTORIES = tuple(
@@ -35,7 +37,8 @@ HARMLESS = (
 """Programs, with arguments, that need nothing, change nothing and end at once with status 0, by descending modesty."""
 
 CPLUSPLUS = tuple(
-    (name, "--version") for name in ("groff", "cmake", "ninja", "gperf", "doxygen", "ctest", "gdb", "node", "gold")
+    (name, "--version")
+    for name in ("groff", "apt-get", "cmake", "ninja", "gperf", "doxygen", "ctest", "gdb", "node", "gold")
 )
 """Usual programs in C++. Which of them is one is seen by what it needs."""
 CPLUSPLUS_LIBRARIES = ("libstdc++.so", "libCrun.so", "libc++.so")
@@ -69,10 +72,21 @@ class ProbeList:
     findings: tuple[Finding, ...]
 
 
+def own_programs(root: Root, generation: str) -> dict[int, tuple[str, ...]]:
+    """By bits, how to start the program that a generation brings along for Linux; none on Solaris."""
+    commands = {loader.bits: (loader.path, f"{generation}/{loader.lib}/{NAME}") for loader in loaders_below(root)}
+    return {bits: command for bits, command in commands.items() if root.exists(command[1])}
+
+
 def default_probes(
-    root: Root, abis: Sequence[Abi], commands: Iterable[tuple[str, ...]] = (), secure: bool = True
+    root: Root,
+    abis: Sequence[Abi],
+    commands: Iterable[tuple[str, ...]] = (),
+    secure: bool = True,
+    own: Mapping[int, tuple[str, ...]] | None = None,
 ) -> ProbeList:
-    """The probes for a change of `abis`: the usual programs of the host, and the policy's `commands`.
+    """The probes for a change of `abis`: the usual programs of the host, and the policy's `commands`; of an ABI of
+    which the host has none, that of `own`.
 
     Each as root and as an unprivileged user. `secure` is whether set-id programs are to get libmemproxy: those that are
     not print a warning at each start, which says nothing.
@@ -86,7 +100,9 @@ def default_probes(
     safe = _Safe(root)
     chosen: list[tuple[str, tuple[str, ...], int]] = []
     for size in bits:
-        chosen += _first(safe, HARMLESS, [size], lambda path: True)
+        usual = _first(safe, HARMLESS, [size], lambda path: True)
+        ours = (own or {}).get(size)
+        chosen += usual if usual or ours is None else [(f"{NAME} by {ours[0]}", ours, size)]
     shell = _login_shell(root)
     python = _python(safe)
     for name, command in (("login shell", (shell, "-c", "exit 0")), ("python", python)):

@@ -23,7 +23,7 @@ from memproxy_sol.guard import Watch
 from memproxy_sol.journal import Services
 from memproxy_sol.pending import Keeper
 from memproxy_sol.probe import DEBUG, SECONDS, Outcome, Probe, Prober
-from memproxy_sol.probe_list import Expectation, default_probes, expectation
+from memproxy_sol.probe_list import Expectation, default_probes, expectation, own_programs
 from memproxy_sol.root import Root
 from memproxy_sol.steps import TryFile
 
@@ -132,7 +132,9 @@ def prove(
     # One file may serve ABIs of which just one was asked for.
     bits = [size for size in bits if size in known.abis] or bits
     secure = all(known.abis[size].trusted for size in bits if size in known.abis)
-    wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure)
+    generation = next((installed.generation for installed in known.abis.values()), "")
+    own = own_programs(root, generation)
+    wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure, own)
     findings = wanted.findings + check_coverage(wanted.probes, bits)
     if errors_in(findings):
         return findings
