@@ -160,9 +160,11 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     facts = target.facts()
     wanted = wishes.policy
     is_staged = wishes.first_boot and not target.root.is_live
+    remarks: tuple[Finding, ...] = ()
     if isinstance(facts, LinuxFacts):
         abis = linux.abis_of(facts, wanted.bits)
-        _refuse(preflight_linux.check_host(facts, wanted))
+        remarks = preflight_linux.check_host(facts, wanted)
+        _refuse(remarks)
         if is_staged:
             hint = "leave --first-boot-trial out"
             raise RefusedError("a first boot can try a change on Solaris alone", where=target.root.path, hint=hint)
@@ -177,7 +179,7 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     proxies = _proxies(facts, abis, wishes.libraries, native, progress)
     read_proxies = preflight.read_libraries(proxies)
     read_allocators = preflight.read_libraries(chosen)
-    findings = preflight.check_libraries(facts, abis, read_proxies, read_allocators)
+    findings = remarks + preflight.check_libraries(facts, abis, read_proxies, read_allocators)
     adopted: dict[int, tuple[str, ...]] = {}
     for abi in abis:
         others, unknown = preflight.interposers(facts, abi)
@@ -267,6 +269,7 @@ def carry_out(
             custom=plan.custom,
             commands=wanted.probes,
             secure=wanted.secure == "custom",
+            scope=plan.scope,
             progress=progress,
         )
         left = None

@@ -41,6 +41,8 @@ class Carrying:
     """The policy's own probes."""
     secure: bool = True
     """Whether set-id programs are to get libmemproxy."""
+    scope: str = "all"
+    """Whose processes are to get it."""
     progress: Callable[[str], None] = lambda text: None
     prober: Prober = field(default_factory=Prober)
     findings: list[Finding] = field(default_factory=list)
@@ -157,7 +159,7 @@ class Carrying:
     def _before(self) -> trial.Tried:
         """The probes of the candidates."""
         own = probe_list.own_programs(self.root, self._generation())
-        chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure, own)
+        chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure, own, self.scope)
         missing = trial.check_coverage(chosen.probes, sorted(self._made))
         if missing:
             return trial.Tried((*chosen.findings, *missing), ())

@@ -82,6 +82,8 @@ class Plan:
     """Whether the configurations of an image are laid ready for its first boot, instead of put into force."""
     serves: tuple[int, ...] | None = None
     """The ABIs, by bits, that get libmemproxy; None where each configuration tells that by naming it."""
+    scope: str = "all"
+    """Whose processes get it: everybody's, `root`'s alone, or those of some `services`."""
     exact: bool = False
     """Whether configurations go into force byte for byte as they are here, rather than as crle writes them."""
 
@@ -151,7 +153,10 @@ def install(
     files += service_steps
     findings += service_findings
 
-    changes, configurations, records = _configurations(facts, policy, abis, directory, allocators, adopted)
+    changes, configurations, records, drop_ins = _configurations(facts, policy, abis, directory, allocators, adopted)
+    drop_in_steps, drop_in_findings = service_plan.drop_ins(facts, drop_ins, created_files)
+    files += drop_in_steps
+    findings += drop_in_findings
     rescue_steps, rescue_findings = rescue.steps(facts, records, created_files)
     files += [*rescue_steps, *configurations]
     findings += rescue_findings
@@ -182,6 +187,7 @@ def install(
         generation=directory,
         custom=tuple(bits for bits, known in records.items() if len(known.files) > 1),
         serves=tuple(records) if isinstance(facts, LinuxFacts) else None,
+        scope=policy.scope,
     )
 
 
@@ -206,15 +212,15 @@ def _configurations(
     directory: str,
     allocators: Mapping[int, str],
     adopted: Mapping[int, tuple[str, ...]],
-) -> tuple[list[ConfigChange], list[ReplaceFile], dict[int, AbiRecord]]:
-    """What becomes of the runtime linkers' configuration, the steps, and what the record says of each ABI."""
+) -> tuple[list[ConfigChange], list[ReplaceFile], dict[int, AbiRecord], dict[str, bytes]]:
+    """What becomes of the runtime linkers' configuration, the steps, what the record says of each ABI, and drop-ins."""
     records = dict(facts.record.abis) if facts.record else {}
     if isinstance(facts, LinuxFacts):
         items = tuple(dict.fromkeys(item for bits in adopted for item in adopted[bits]))
         done = plan_linux.configure(facts, policy, abis, directory, allocators, items)
         bits = tuple(abi.bits for abi in facts.abis)
         change = ConfigChange(LD_SO_PRELOAD, bits, done.before, done.after)
-        return [change], [] if done.step is None else [done.step], {**records, **done.records}
+        return [change], [] if done.step is None else [done.step], {**records, **done.records}, done.drop_ins
     assert isinstance(facts, SolarisFacts)
     changes: list[ConfigChange] = []
     configurations: list[ReplaceFile] = []
@@ -231,7 +237,7 @@ def _configurations(
         records[abi.bits] = abi_record
         if step is not None:
             configurations.append(step)
-    return changes, configurations, records
+    return changes, configurations, records, {}
 
 
 def _remarks(facts: Facts, policy: Policy, abis: tuple[Abi, ...], allocators: Mapping[int, str]) -> list[Finding]:

@@ -25,8 +25,9 @@ from memproxy_sol.steps import ReplaceFile
 PURPOSE = "list of preloads of the runtime linker"
 ALLOCATOR = "liballocator.so"
 """What the allocators are called where those of the ABIs have different names: one line names both."""
-MODE = 0o644
-"""Readable by every user, or it is in force for root's processes alone."""
+MODES = {"all": 0o644, "root": 0o600}
+"""By scope: a list that a user cannot read is not in force for processes whose real user that is."""
+MODE = MODES["all"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Configured:
     after: bytes | None
     step: ReplaceFile | None
     records: dict[int, AbiRecord]
+    drop_ins: dict[str, bytes]
+    """Files that give services of systemd their LD_PRELOAD, by path."""
 
 
 def names(facts: LinuxFacts, abis: tuple[Abi, ...], allocators: Mapping[int, str]) -> dict[int, str]:
@@ -110,10 +113,14 @@ def configure(
     stripped = ld_so_preload.strip(base, lambda item: item in adopted)
     allocator = next(iter(sorted(set(files.values()))), None)
     items = [f"{directory}/$LIB/{name}" for name in (LIBRARY, *([allocator] if allocator else []))]
-    data = ld_so_preload.put(stripped, items)
     here = facts.preload.state
-    after = FileState(data, MODE, here.uid if here else 0, here.gid if here else 0)
-    _check_effect(stripped, data, items)
+    if policy.scope == "services":
+        after, data, written = original, b"" if original is None else original.data, ""
+    else:
+        data = ld_so_preload.put(stripped, items)
+        after = FileState(data, MODES[policy.scope], here.uid if here else 0, here.gid if here else 0)
+        written = digest(data)
+        _check_effect(stripped, data, items)
     served = {abi.bits for abi in abis} | set(known)
     records = {
         bits: AbiRecord(
@@ -122,15 +129,28 @@ def configure(
             replaceable=False,
             trusted=True,
             library_path=(),
-            written=digest(data),
-            original=original,
+            written=written,
+            original=original if written else None,
             adopted=tuple(gone),
+            scope=policy.scope,
         )
         for bits in sorted(served)
         if bits in {loader.bits for loader in facts.loaders}
     }
     step = None if here == after else ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE)
-    return Configured(None if here is None else here.data, data, step, records)
+    services = policy.services if policy.scope == "services" else ()
+    before, now = (None if state is None else state.data for state in (here, after))
+    return Configured(before, now, step, records, {drop_in_path(name): drop_in(items) for name in services})
+
+
+def drop_in_path(service: str) -> str:
+    """The drop-in of a service of systemd that gives it libmemproxy (systemd.unit(5))."""
+    return f"/etc/systemd/system/{service}.d/memproxy.conf"
+
+
+def drop_in(items: list[str]) -> bytes:
+    """Its content. LD_PRELOAD knows `$LIB` as the file does, and its children inherit it; set-id ones do not obey."""
+    return f'# by memproxy-sol\n[Service]\nEnvironment="LD_PRELOAD={":".join(items)}"\n'.encode()
 
 
 def without_ours(facts: LinuxFacts, known: Mapping[int, AbiRecord]) -> tuple[bytes, FileState | None]:
@@ -173,6 +193,11 @@ def restore(facts: LinuxFacts, known: Mapping[int, AbiRecord]) -> tuple[ReplaceF
         return ReplaceFile(LD_SO_PRELOAD, here, original, PURPOSE), False
     after = here.with_data(stripped) if stripped.strip() or original is not None else None
     return ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE), after is not None
+
+
+def others(data: bytes) -> list[str]:
+    """The items of a list that are not ours."""
+    return [item.text for item in ld_so_preload.parse(data) if not is_ours(item.text)]
 
 
 def _refuse_unknown(policy: Policy) -> None:

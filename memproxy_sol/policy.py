@@ -38,6 +38,12 @@ class Policy:
     probes: tuple[tuple[str, ...], ...] = ()
     """Commands that are started to try the change, beside the usual ones: an absolute path, then arguments."""
 
+    scope: str = "all"
+    """Linux: `all`; `root`: the list of preloads is for root's processes alone; `services`: no list, but LD_PRELOAD of
+    the named services of systemd."""
+    services: tuple[str, ...] = ()
+    """The services of scope `services`."""
+
     @property
     def program_path(self) -> str:
         """The program that the SMF service starts."""
@@ -46,6 +52,10 @@ class Policy:
 
 _PLAIN_PATH = re.compile(r"/[^\s:;$\x00-\x1f\x7f]*")
 """The runtime linker splits lists at colon, semicolon and blank and expands what begins with a dollar sign."""
+
+
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}\.service")
+"""Names of services (systemd.unit(5))."""
 
 
 def _path(value: Any) -> str:
@@ -82,6 +92,18 @@ def _secure(value: Any) -> str:
     return str(value)
 
 
+def _scope(value: Any) -> str:
+    if value not in ("all", "root", "services"):
+        raise ValueError
+    return str(value)
+
+
+def _services(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or any(not isinstance(item, str) or not _UNIT.fullmatch(item) for item in value):
+        raise ValueError
+    return tuple(dict.fromkeys(value))
+
+
 def _directory(value: Any) -> str:
     if value == "/":
         raise ValueError
@@ -109,6 +131,8 @@ KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "service": (_boolean, "true or false"),
     "program": (_path, _PATH_RULE),
     "probes": (_commands, "a list of commands, each one string that begins with an absolute path"),
+    "scope": (_scope, '"all", "root" or "services"'),
+    "services": (_services, 'a list of names of systemd services, for instance ["nginx.service"]'),
 }
 """Key to its check (which returns the value or raises ValueError) and the allowed values in words."""
 

@@ -52,6 +52,9 @@ def check_host(facts: SolarisFacts, policy: Policy, abis: tuple[Abi, ...]) -> tu
     """What forbids changing this host at all: its configuration files, its directories, its mounts."""
     groups = Groups(facts.root)
     found: list[Finding] = []
+    if policy.scope != "all":
+        text = f"{policy.scope!r} is for Linux: on Solaris every process reads the configuration"
+        found.append(Finding("scope-impossible", ERROR, "policy scope", text, "leave it out, and exclude programs"))
     for abi in abis:
         found += _check_config(facts, abi, groups)
     generations = f"{policy.prefix}/lib/memproxy"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from memproxy_sol import access, elf, ld_so_preload
+from memproxy_sol import access, elf, ld_so_preload, plan_linux
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.elf import Library
@@ -25,6 +25,8 @@ C_LIBRARY = frozenset(
     | {"ld-linux-x86-64.so.2", "ld-linux.so.2", "ld-linux-aarch64.so.1"}
 )
 """What comes with the C library itself, which no system can be without."""
+UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+"""Where units and their drop-ins lie, besides those that programs make (systemd.unit(5))."""
 COMPILER_LIBRARIES = frozenset({"libstdc++.so.6", "libgcc_s.so.1", "libatomic.so.1"})
 """What the allocators of the distributions, which are in C++, need beyond that."""
 
@@ -41,7 +43,16 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
         hint = f"put the file itself in its place: {shlex.quote(root.host_path(LD_SO_PRELOAD))}"
         found.append(Finding("config-is-link", ERROR, LD_SO_PRELOAD, text, hint))
     elif facts.preload.state is not None:
-        found += access.judge(root, LD_SO_PRELOAD, "config", groups)
+        theirs = plan_linux.others(facts.preload.data)
+        judged = access.judge(root, LD_SO_PRELOAD, "config", groups)
+        is_alone = policy.scope == "root" or not theirs
+        found += [one for one in judged if one.identifier != "config-unreadable" or not is_alone]
+        if policy.scope == "root" and theirs and facts.preload.state.mode & access.READ_FOR_ALL == access.READ_FOR_ALL:
+            text = f"has {theirs[0]} for every user, which a list for root alone would take from them"
+            hint = 'take it out, or leave scope = "root" out of the policy'
+            found.append(Finding("scope-others", ERROR, LD_SO_PRELOAD, text, hint))
+    if policy.scope == "services":
+        found += _check_services(facts, policy)
     generations = f"{policy.prefix}/lib/memproxy"
     found += _existing(facts, generations, groups)
     found += _existing(facts, os.path.dirname(LIST_PATH), groups)
@@ -62,6 +73,29 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
         text = "knows no /etc/ld.so.preload: its programs keep their own allocator, like static ones"
         found.append(Finding("linker-not-reached", NOTE, path, text))
     return tuple(dict.fromkeys(found))
+
+
+def _check_services(facts: LinuxFacts, policy: Policy) -> list[Finding]:
+    """What keeps services of systemd from getting an LD_PRELOAD of ours."""
+    if not policy.services:
+        text = 'names no service, so that scope = "services" would serve nobody'
+        return [Finding("scope-empty", ERROR, "policy services", text, 'services = ["nginx.service"]')]
+    found = []
+    for name in policy.services:
+        paths = [f"{directory}/{name}" for directory in UNIT_DIRECTORIES]
+        ours = plan_linux.drop_in_path(name)
+        for directory in UNIT_DIRECTORIES:
+            paths += [f"{directory}/{name}.d/{file}" for file in facts.root.names(f"{directory}/{name}.d")]
+        there = [path for path in paths if path != ours and facts.root.exists(path)]
+        if not there:
+            text = "is no service of this system: the drop-in would wait for one of that name"
+            found.append(Finding("service-unknown", WARNING, name, text, "systemctl list-unit-files shows them"))
+        for path in there:
+            state = facts.root.read(path)
+            if state is not None and b"LD_PRELOAD" in state.data:
+                text = "gives the service an LD_PRELOAD of its own, which ours would displace"
+                found.append(Finding("service-preloads", ERROR, path, text, f"take it out, or leave {name} out"))
+    return found
 
 
 def check_needed(facts: LinuxFacts, abi: Abi, library: Library, needed: str, noun: str) -> list[Finding]:

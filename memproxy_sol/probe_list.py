@@ -84,17 +84,18 @@ def default_probes(
     commands: Iterable[tuple[str, ...]] = (),
     secure: bool = True,
     own: Mapping[int, tuple[str, ...]] | None = None,
+    scope: str = "all",
 ) -> ProbeList:
     """The probes for a change of `abis`: the usual programs of the host, and the policy's `commands`; of an ABI of
     which the host has none, that of `own`.
 
-    Each as root and as an unprivileged user. `secure` is whether set-id programs are to get libmemproxy: those that are
-    not print a warning at each start, which says nothing.
+    Each as root and, unless the `scope` is root's processes, as an unprivileged user. `secure` is whether set-id
+    programs are to get libmemproxy: those that are not print a warning at each start, which says nothing.
     """
     bits = [abi.bits for abi in abis]
     findings: list[Finding] = []
-    user = _unprivileged(root)
-    if user is None:
+    user = _unprivileged(root) if scope == "all" else None
+    if user is None and scope == "all":
         text = "there is no unprivileged user that programs could be tried as"
         findings.append(Finding("trial-no-user", WARNING, "/etc/passwd", text, f"add the user {UNPRIVILEGED[0]}"))
     safe = _Safe(root)

@@ -44,6 +44,8 @@ class Configured:
     data: bytes | None = None
     """The configuration file; None where it is none of Solaris'."""
     layout: Layout | None = None
+    roots: bool = False
+    """Whether it is for root's processes alone."""
 
 
 def configured(facts: Facts) -> dict[int, Configured]:
@@ -86,7 +88,10 @@ def _configured_linux(facts: LinuxFacts) -> dict[int, Configured]:
     for bits in facts.record.abis if facts.record else [abi.bits for abi in facts.abis]:
         library = ld_so_preload.expand(ours[0], facts.loader(bits).lib, None, "") if ours and times else None
         if library is not None:
-            found[bits] = Configured(library, max(times), facts.mounted_later(os.path.dirname(library)) is not None)
+            late = facts.mounted_later(os.path.dirname(library)) is not None
+            state = facts.preload.state
+            roots = state is not None and not state.mode & 0o004
+            found[bits] = Configured(library, max(times), late, roots=roots)
     return found
 
 
@@ -236,15 +241,18 @@ class _Judge:
             return "other-zone", zone
         if one.state:
             return one.state, one.detail
-        if one.library is not None:
+        configuration = self._expected.get(one.bits or 0)
+        # On Linux an object with nothing in it lies where an ABI gets no library.
+        if one.library is not None and (one.record is not None or configuration is not None):
             return LOADED, ""
         if not one.linker:
             return "static", ""
         if os.path.basename(one.linker).startswith("ld-musl"):
             return "foreign", one.linker
-        configuration = self._expected.get(one.bits or 0)
         if configuration is None:
             return "not-configured", ""
+        if configuration.roots and one.uid not in (0, None):
+            return "not-configured", "the list is for root's processes alone"
         own = _own_reason(one, configuration)
         if own is not None:
             return own

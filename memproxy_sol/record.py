@@ -44,6 +44,8 @@ class AbiRecord:
     """The configuration file before the first install, None if there was none."""
     adopted: tuple[str, ...] = ()
     """Others' preload items that ours stands in for."""
+    scope: str = "all"
+    """Whose processes get it: everybody's, or (Linux) `root`'s alone."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _abi_to_json(abi: AbiRecord) -> dict[str, Any]:
         "written": abi.written,
         "original": file_to_json(abi.original),
         "adopted": list(abi.adopted),
+        **({} if abi.scope == "all" else {"scope": abi.scope}),
     }
 
 
@@ -183,4 +186,5 @@ def _abi_from_json(value: dict[str, Any]) -> AbiRecord:
         written=str(value["written"]),
         original=file_from_json(value["original"]),
         adopted=tuple(str(name) for name in value["adopted"]),
+        scope=str(value.get("scope", "all")),
     )

@@ -51,7 +51,6 @@ def uninstall(facts: Facts, abis: tuple[Abi, ...], purge: bool, service: State |
             changes.append(change)
             plan_steps += config_steps
             findings += config_findings
-    after = {step.path: step.after for step in plan_steps if isinstance(step, ReplaceFile)}
 
     files = dict(record.files)
     still_configured = bool(remaining)
@@ -63,6 +62,7 @@ def uninstall(facts: Facts, abis: tuple[Abi, ...], purge: bool, service: State |
     generations = dict(record.generations)
     if purge:
         generations = {**_placed(facts), **generations}
+        after = {step.path: step.after for step in plan_steps if isinstance(step, ReplaceFile)}
         named = _generations_named(facts, after, tuple(generations))
         for directory in sorted(generations):
             blocked = _why_kept(facts, directory, named, tuple(generations[directory]))
@@ -246,6 +246,8 @@ def _purpose(path: str) -> str:
     """What a file that we created is, in words."""
     if path.startswith(("/var/ld/", LD_SO_PRELOAD)) or "rescue" in path:
         return "what to do when no program starts"
+    if path.endswith(".service.d/memproxy.conf"):
+        return "drop-in of a service"
     return "systemd unit" if path.startswith("/etc/systemd/") else "SMF manifest or profile"
 
 
@@ -304,7 +306,8 @@ def _generations_named(
     `after` is what the plan makes of files, by path.
     """
     contents: dict[str, bytes] = {}
-    for path in CONFIGURATIONS:
+    created = facts.record.files if facts.record is not None else {}
+    for path in (*CONFIGURATIONS, *(path for path in created if path.endswith(".service.d/memproxy.conf"))):
         state = after[path] if path in after else _legible(facts.root, path)
         contents |= {} if state is None else {path: state.data}
     for zone in _zone_roots(facts.root):

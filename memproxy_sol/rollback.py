@@ -162,6 +162,7 @@ class _Rollback:
             changes=tuple(changes),
             custom=tuple(bits for bits, record in records.items() if len(record.files) > 1),
             serves=tuple(records) if isinstance(self.facts, LinuxFacts) else None,
+            scope=next((record.scope for record in records.values()), "all"),
             exact=True,
         )
 

@@ -134,7 +134,8 @@ def prove(
     secure = all(known.abis[size].trusted for size in bits if size in known.abis)
     generation = next((installed.generation for installed in known.abis.values()), "")
     own = own_programs(root, generation)
-    wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure, own)
+    scope = next((known.abis[size].scope for size in bits if size in known.abis), "all")
+    wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure, own, scope)
     findings = wanted.findings + check_coverage(wanted.probes, bits)
     if errors_in(findings):
         return findings

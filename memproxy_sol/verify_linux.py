@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from memproxy_sol import access, ld_so_preload
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
+from memproxy_sol.errors import HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
 from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.linux import LinuxFacts
@@ -35,16 +36,38 @@ class LinuxChecker(Checker):
                 text = f"has no runtime linker for {bits}-bit programs any more"
                 self.add("linker-gone", NOTE, self.root.path, text)
         here, mend = self.facts.preload.state, self.install()
+        for path in record.files:
+            if path.endswith(".service.d/memproxy.conf"):
+                self._drop_in(path, record.files[path], mend)
+        if record.abis and all(one.scope == "services" for one in record.abis.values()):
+            return
         if here is None:
             self.add("config-missing", ERROR, LD_SO_PRELOAD, "does not exist: programs do without memproxy", mend)
             return
         before = len(self.findings)
-        self.findings += access.judge(self.root, LD_SO_PRELOAD, "config", self.groups)
-        self._items(record, mend)
         known = next(iter(record.abis.values()), None)
+        is_roots = known is not None and known.scope == "root"
+        judged = access.judge(self.root, LD_SO_PRELOAD, "config", self.groups)
+        self.findings += [one for one in judged if one.identifier != "config-unreadable" or not is_roots]
+        if is_roots and here.mode & 0o077:
+            text = f"mode {here.mode:04o}: it was installed for root's processes alone, and others' have it, too"
+            self.add("scope-changed", WARNING, LD_SO_PRELOAD, text, mend)
+        self._items(record, mend)
         if len(self.findings) == before and known is not None and digest(here.data) != known.written:
             text = "was changed since install, though memproxy's part of it is right"
             self.add("config-changed", NOTE, LD_SO_PRELOAD, text, "nothing needs to be done")
+
+    def _drop_in(self, path: str, wanted: str, mend: str) -> None:
+        unit = path.split("/")[-2][: -len(".d")]
+        try:
+            state = self.root.read(path)
+        except HostError as error:
+            self.add("drop-in-missing", ERROR, path, f"{error.what}: {unit} does without memproxy", mend)
+            return
+        if state is None:
+            self.add("drop-in-missing", ERROR, path, f"does not exist: {unit} does without memproxy", mend)
+        elif digest(state.data) != wanted:
+            self.add("drop-in-changed", WARNING, path, "is not the file that was installed", mend)
 
     def _items(self, record: Record, mend: str) -> None:
         items = self.facts.preload.items
