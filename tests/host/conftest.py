@@ -1,15 +1,20 @@
-"""A Solaris image as a mounted boot environment looks, with the real cross-built objects in it."""
+"""A Solaris image with the real cross-built objects in it, and a Linux root with this machine's own libraries."""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from memproxy_sol import processes
 from tests.host import live as lives
 from tests.host.live import Live
 from tests.host.objects import build_objects
 from tests.images import Image, furnish
+from tests.linux_images import LinuxImage, collect_distribution, collect_libraries
+from tests.linux_images import furnish as furnish_linux
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +54,45 @@ def installed(image: Image) -> Image:
 def live(tmp_path: Path, objects: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Live:
     """A furnished laboratory in the place of the running system."""
     return lives.build(tmp_path / "live", objects, capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def linux_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libmemproxy.so of this machine for both ABIs, as `memproxy-sol build` leaves it."""
+    return collect_libraries(tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime linkers, C libraries and allocators of this machine."""
+    return collect_distribution(tmp_path_factory.mktemp("distribution"))
+
+
+@pytest.fixture
+def linux_image(
+    tmp_path: Path,
+    distribution: Path,
+    linux_libraries: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> LinuxImage:
+    """A furnished Linux root.
+
+    Whether a process maps its generations is asked of this process alone: in a container there may be others that
+    nobody may look at, and then a purge rightly keeps everything.
+    """
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    monkeypatch.setattr(processes, "processes_that_map", partial(processes.processes_that_map, proc=str(proc)))
+    path = tmp_path / "linux"
+    path.mkdir(mode=0o755)
+    furnish_linux(path, distribution)
+    return LinuxImage(path, linux_libraries, capsys)
+
+
+@pytest.fixture
+def linux_installed(linux_image: LinuxImage) -> LinuxImage:
+    """A furnished Linux root with memproxy installed for both ABIs."""
+    assert linux_image.install() == 0, linux_image.err
+    return linux_image
