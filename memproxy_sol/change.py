@@ -22,6 +22,7 @@ from memproxy_sol import (
     record,
     removal,
     rollback,
+    sandboxes,
 )
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
@@ -180,6 +181,8 @@ def plan_install(target: Target, wishes: Wishes, progress: Progress = _silent) -
     read_proxies = preflight.read_libraries(proxies)
     read_allocators = preflight.read_libraries(chosen)
     findings = remarks + preflight.check_libraries(facts, abis, read_proxies, read_allocators)
+    if isinstance(facts, LinuxFacts):
+        findings += sandboxes.remarks(facts, wanted.prefix, read_allocators.values())
     adopted: dict[int, tuple[str, ...]] = {}
     for abi in abis:
         others, unknown = preflight.interposers(facts, abi)

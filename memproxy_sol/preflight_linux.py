@@ -19,14 +19,13 @@ from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.hosts.linux import MEMORY_FILE_SYSTEMS, LinuxFacts, is_link
 from memproxy_sol.ld_so_preload import is_ours
 from memproxy_sol.policy import Policy
+from memproxy_sol.sandboxes import UNIT_DIRECTORIES
 
 C_LIBRARY = frozenset(
     {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
     | {"ld-linux-x86-64.so.2", "ld-linux.so.2", "ld-linux-aarch64.so.1"}
 )
 """What comes with the C library itself, which no system can be without."""
-UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-"""Where units and their drop-ins lie, besides those that programs make (systemd.unit(5))."""
 COMPILER_LIBRARIES = frozenset({"libstdc++.so.6", "libgcc_s.so.1", "libatomic.so.1"})
 """What the allocators of the distributions, which are in C++, need beyond that."""
 
