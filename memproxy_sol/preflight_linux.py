@@ -97,10 +97,14 @@ def _check_services(facts: LinuxFacts, policy: Policy) -> list[Finding]:
     return found
 
 
+def found_at(facts: LinuxFacts, bits: int, needed: str) -> str | None:
+    """Where the runtime linker of an ABI finds a library by default, None if it does not."""
+    return next((path for path in _places(facts.loader(bits).lib, needed) if facts.root.exists(path)), None)
+
+
 def check_needed(facts: LinuxFacts, abi: Abi, library: Library, needed: str, noun: str) -> list[Finding]:
     """What is to be said of one dependency of a library that every process will load."""
-    loader = facts.loader(abi.bits)
-    path = next((path for path in _places(loader.lib, needed) if facts.root.exists(path)), None)
+    path = found_at(facts, abi.bits, needed)
     if path is None:
         text = f"needs {needed}, which the target has not"
         return [Finding(f"{noun}-dependency", ERROR, library.path, text, "choose another build")]

@@ -80,9 +80,11 @@ def verify(
     release: str | None = None,
     machine: str | None = None,
     shell: Shell | None = None,
+    deep: bool = False,
 ) -> Report:
     """Judge the host below `root`; the options are those of `hosts.solaris.read`.
 
+    `deep` is for what needs more than the standard library: not at boot.
     With a `shell` what the running system says by command is held against its files: not at boot, where nothing but
     this process may be needed. Raises HostError where the tree cannot be judged at all (no Solaris root, an unreadable
     directory).
@@ -123,6 +125,8 @@ def verify(
         checker.libraries(in_force or Record())
         if staged is not None:
             checker.libraries(record or Record())
+        if deep:
+            checker.dependencies(record or Record())
         checker.exclusion_list()
         checker.service(record or Record())
     return Report(
@@ -240,6 +244,9 @@ class Checker:
         for path in first_boot.outdated(self.root, change):
             text = "was changed by somebody else since, so that what is staged does not go live"
             self.add("staged-outdated", ERROR, path, text, self.install())
+
+    def dependencies(self, record: Record) -> None:
+        """Judge what the libraries need, where that may go away; nothing of it is allowed on Solaris."""
 
     def _library(self, abi: Abi, directory: str, name: str, record: Record) -> None:
         path = f"{directory}/{name}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from memproxy_sol import access, ld_so_preload
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
-from memproxy_sol.errors import HostError
+from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
 from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.linux import LinuxFacts
@@ -106,6 +106,26 @@ class LinuxChecker(Checker):
             if mount is not None:
                 text = f"lies on {mount}, which is not mounted when the first processes start"
                 self.add("prefix-not-on-root", WARNING, directory, text, f"{self.install()} with another prefix")
+
+    def dependencies(self, record: Record) -> None:
+        """Judge what each library needs: one that is gone ends each program of the ABI before its first instruction."""
+        from memproxy_sol import elf, preflight_linux  # pyelftools, which is not needed at boot
+
+        for bits, known in record.abis.items():
+            if ABIS[bits] not in self.facts.abis:
+                continue
+            for name in known.files:
+                path = f"{known.generation}/{self.facts.member(bits, name)}"
+                try:
+                    library = elf.read(self.root.host_path(self.root.resolve(path)))
+                except (ElfError, HostError):
+                    continue  # judged with the libraries
+                for needed in library.needed:
+                    if preflight_linux.found_at(self.facts, bits, needed) is None:
+                        text = f"needs {needed}, which is not there: no {bits}-bit program starts"
+                        self.add(
+                            "dependency-missing", ERROR, path, text, "memproxy-sol uninstall, or install its package"
+                        )
 
     def _placeholders(self, directory: str, members: dict[str, str], record: Record) -> None:
         """What stands for an ABI that gets no library: missing or damaged, its runtime linker complains."""

@@ -75,7 +75,7 @@ def verify(
     """
     target = root if zone is None else Root(root.host_path(zones.find(root, zone).root))
     asked = shell if target.is_live else None
-    files = verification.verify(target, host=host, release=release, machine=machine, shell=asked)
+    files = verification.verify(target, host=host, release=release, machine=machine, shell=asked, deep=True)
     try:
         known = zones.read(root)
     except HostError as error:

@@ -43,7 +43,7 @@ status: 0 all is well (warnings and notes may be shown), 3 there is an error, 1 
                 "--zone is for the running system", hint="name the zone's root directory with --root, without --zone"
             )
         else:
-            result = verification.verify(root, **stated)
+            result = verification.verify(root, deep=True, **stated)
         if self.prometheus is not None:
             prometheus.write(self.prometheus, prometheus.text(result, time.time()))
         if self.json:
