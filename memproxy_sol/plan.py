@@ -153,10 +153,10 @@ def install(
     files += service_steps
     findings += service_findings
 
-    changes, configurations, records, drop_ins = _configurations(facts, policy, abis, directory, allocators, adopted)
-    drop_in_steps, drop_in_findings = service_plan.drop_ins(facts, drop_ins, created_files)
-    files += drop_in_steps
-    findings += drop_in_findings
+    changes, configurations, records, others = _configurations(facts, policy, abis, directory, allocators, adopted)
+    other_steps, other_findings = plan_linux.keep(facts, others, created_files)
+    files += other_steps
+    findings += other_findings
     rescue_steps, rescue_findings = rescue.steps(facts, records, created_files)
     files += [*rescue_steps, *configurations]
     findings += rescue_findings
@@ -213,14 +213,14 @@ def _configurations(
     allocators: Mapping[int, str],
     adopted: Mapping[int, tuple[str, ...]],
 ) -> tuple[list[ConfigChange], list[ReplaceFile], dict[int, AbiRecord], dict[str, bytes]]:
-    """What becomes of the runtime linkers' configuration, the steps, what the record says of each ABI, and drop-ins."""
+    """What becomes of the configuration, the steps, what the record says of each ABI, and further files."""
     records = dict(facts.record.abis) if facts.record else {}
     if isinstance(facts, LinuxFacts):
         items = tuple(dict.fromkeys(item for bits in adopted for item in adopted[bits]))
         done = plan_linux.configure(facts, policy, abis, directory, allocators, items)
         bits = tuple(abi.bits for abi in facts.abis)
         change = ConfigChange(LD_SO_PRELOAD, bits, done.before, done.after)
-        return [change], [] if done.step is None else [done.step], {**records, **done.records}, done.drop_ins
+        return [change], [] if done.step is None else [done.step], {**records, **done.records}, done.others
     assert isinstance(facts, SolarisFacts)
     changes: list[ConfigChange] = []
     configurations: list[ReplaceFile] = []

@@ -8,13 +8,16 @@ Pure: from facts to values.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import ld_so_preload, placeholder, probe_program
+from memproxy_sol import access, ld_so_preload, placeholder, probe_program
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.errors import HostError, RefusedError
+from memproxy_sol.findings import NOTE, Finding
 from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.facts import Facts
 from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.ld_so_preload import is_ours
 from memproxy_sol.policy import Policy
@@ -23,6 +26,8 @@ from memproxy_sol.root import FileState
 from memproxy_sol.steps import ReplaceFile
 
 PURPOSE = "list of preloads of the runtime linker"
+SEARCH_PATH = "/etc/ld.so.conf.d/memproxy.conf"
+"""Where ldconfig(8) reads the directories of the policy's library_path."""
 ALLOCATOR = "liballocator.so"
 """What the allocators are called where those of the ABIs have different names: one line names both."""
 MODES = {"all": 0o644, "root": 0o600}
@@ -38,8 +43,8 @@ class Configured:
     after: bytes | None
     step: ReplaceFile | None
     records: dict[int, AbiRecord]
-    drop_ins: dict[str, bytes]
-    """Files that give services of systemd their LD_PRELOAD, by path."""
+    others: dict[str, bytes]
+    """Files that are ours as a whole, by path: drop-ins that give services their LD_PRELOAD, the search path."""
 
 
 def names(facts: LinuxFacts, abis: tuple[Abi, ...], allocators: Mapping[int, str]) -> dict[int, str]:
@@ -115,11 +120,11 @@ def configure(
     items = [f"{directory}/$LIB/{name}" for name in (LIBRARY, *([allocator] if allocator else []))]
     here = facts.preload.state
     if policy.scope == "services":
-        after, data, written = original, b"" if original is None else original.data, ""
+        after, data, is_listed = original, b"" if original is None else original.data, False
     else:
         data = ld_so_preload.put(stripped, items)
         after = FileState(data, MODES[policy.scope], here.uid if here else 0, here.gid if here else 0)
-        written = digest(data)
+        is_listed = True
         _check_effect(stripped, data, items)
     served = {abi.bits for abi in abis} | set(known)
     records = {
@@ -129,8 +134,8 @@ def configure(
             replaceable=False,
             trusted=True,
             library_path=(),
-            written=written,
-            original=original if written else None,
+            written=digest(data) if is_listed else "",
+            original=original if is_listed else None,
             adopted=tuple(gone),
             scope=policy.scope,
         )
@@ -140,7 +145,15 @@ def configure(
     step = None if here == after else ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE)
     services = policy.services if policy.scope == "services" else ()
     before, now = (None if state is None else state.data for state in (here, after))
-    return Configured(before, now, step, records, {drop_in_path(name): drop_in(items) for name in services})
+    written = {drop_in_path(name): drop_in(items) for name in services}
+    if policy.library_path:
+        written[SEARCH_PATH] = "".join(f"{line}\n" for line in ("# by memproxy-sol", *policy.library_path)).encode()
+    return Configured(before, now, step, records, written)
+
+
+def is_other(path: str) -> bool:
+    """Whether a file is one of those that are ours as a whole."""
+    return path == SEARCH_PATH or path.endswith(".service.d/memproxy.conf")
 
 
 def drop_in_path(service: str) -> str:
@@ -216,3 +229,42 @@ def _check_effect(before: bytes, after: bytes, ours: list[str]) -> None:
     if now != [*was, *ours]:
         text = "the list of preloads would not be the present one with ours added"
         raise RefusedError(text, where=LD_SO_PRELOAD, hint="take NUL bytes and comments out of it, and try again")
+
+
+def keep(facts: Facts, wanted: Mapping[str, bytes], created: dict[str, str]) -> tuple[list[ReplaceFile], list[Finding]]:
+    """The steps to the files that are ours as a whole, and to no others; `created` is brought up to date.
+
+    RefusedError where somebody else's file is in the place of ours.
+    """
+    found: list[ReplaceFile] = []
+    for path in sorted({*wanted, *filter(is_other, created)}):
+        before = facts.root.read(path)
+        after = FileState(wanted[path], MODE, 0, 0) if path in wanted else None
+        if before is not None and digest(before.data) != created.get(path) and before != after:
+            if after is not None:
+                text = "is somebody else's file where ours has to go"
+                raise RefusedError(text, where=path, hint=access.aside(facts.root, path))
+            created.pop(path)  # theirs by now
+            continue
+        if after is None:
+            created.pop(path)
+        else:
+            created[path] = digest(after.data)
+        if before != after:
+            found.append(ReplaceFile(path, before, after, purpose(path)))
+    return found, [_then(facts, step.path) for step in found]
+
+
+def purpose(path: str) -> str:
+    """What a file that is ours as a whole is, in words."""
+    return "search path" if path == SEARCH_PATH else "drop-in of a service"
+
+
+def _then(facts: Facts, path: str) -> Finding:
+    """What is to be typed for such a file to be in force."""
+    if path == SEARCH_PATH:
+        hint = "ldconfig" if facts.root.is_live else f"ldconfig -r {shlex.quote(facts.root.path)}"
+        return Finding("search-path", NOTE, path, "is in force when ldconfig has read it", hint)
+    unit = path.split("/")[-2][: -len(".d")]
+    text = "gets it, or does without, from its next start on"
+    return Finding("service-restart", NOTE, unit, text, f"systemctl daemon-reload; systemctl restart {unit}")

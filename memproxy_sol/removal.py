@@ -246,8 +246,8 @@ def _purpose(path: str) -> str:
     """What a file that we created is, in words."""
     if path.startswith(("/var/ld/", LD_SO_PRELOAD)) or "rescue" in path:
         return "what to do when no program starts"
-    if path.endswith(".service.d/memproxy.conf"):
-        return "drop-in of a service"
+    if plan_linux.is_other(path):
+        return plan_linux.purpose(path)
     return "systemd unit" if path.startswith("/etc/systemd/") else "SMF manifest or profile"
 
 
@@ -307,7 +307,7 @@ def _generations_named(
     """
     contents: dict[str, bytes] = {}
     created = facts.record.files if facts.record is not None else {}
-    for path in (*CONFIGURATIONS, *(path for path in created if path.endswith(".service.d/memproxy.conf"))):
+    for path in (*CONFIGURATIONS, *filter(plan_linux.is_other, created)):
         state = after[path] if path in after else _legible(facts.root, path)
         contents |= {} if state is None else {path: state.data}
     for zone in _zone_roots(facts.root):

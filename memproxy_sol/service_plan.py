@@ -7,7 +7,6 @@ would undo an `svcadm disable` of today (reference "smf", section 14).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Union
 
 from memproxy_sol import access, smf_manifest, systemd_plan
@@ -112,40 +111,3 @@ def retire(facts: SolarisFacts, manifest: FileState | None, service: State | Non
         return []
     was = Service(manifest, service is not None, service is not None and service.enabled)
     return [ChangeService(facts.manifest_path, was, Service(None, False, False), facts.imports_by_service)]
-
-
-def drop_ins(
-    facts: Facts, wanted: Mapping[str, bytes], created: dict[str, str]
-) -> tuple[list[ReplaceFile], list[Finding]]:
-    """The steps to the drop-ins of services that are wanted, and to no others; `created` is brought up to date.
-
-    RefusedError where somebody else's file is in the place of ours.
-    """
-    found: list[ReplaceFile] = []
-    findings: list[Finding] = []
-    ours = [
-        path
-        for path in created
-        if path.startswith("/etc/systemd/system/") and path.endswith(".service.d/memproxy.conf")
-    ]
-    for path in sorted({*wanted, *ours}):
-        before = facts.root.read(path)
-        after = FileState(wanted[path], 0o644, 0, 0) if path in wanted else None
-        if before is not None and digest(before.data) != created.get(path) and before != after:
-            if after is not None:
-                text = "is somebody else's file where ours has to go"
-                raise RefusedError(text, where=path, hint=access.aside(facts.root, path))
-            created.pop(path)
-            continue
-        if after is None:
-            created.pop(path)
-        else:
-            created[path] = digest(after.data)
-        if before != after:
-            found.append(ReplaceFile(path, before, after, "drop-in of a service"))
-    for step in found:
-        unit = step.path.split("/")[-2][: -len(".d")]
-        text = "gets it, or does without, from its next start on"
-        hint = f"systemctl daemon-reload; systemctl restart {unit}"
-        findings.append(Finding("service-restart", NOTE, unit, text, hint))
-    return found, findings

@@ -28,6 +28,7 @@ _FILES = re.compile(
     rf"/var/ld/(64/)?{_NAME}"
     r"|/etc/memproxy\.conf(\.damaged)?"
     rf"|/etc/ld\.so\.preload(\.{_NAME})?|/etc/memproxy-rescue\.txt"
+    rf"|/etc/ld\.so\.conf\.d/memproxy\.conf"
     rf"|/etc/systemd/system/memproxy\.service|/etc/systemd/system/[^/]+\.service\.d/memproxy\.conf"
     r"|/(lib|var)/svc/manifest/site/memproxy\.xml|/etc/svc/profile/site/memproxy\.xml"
     rf"|{re.escape(STATE_DIRECTORY)}/installed\.json(\.damaged)?"

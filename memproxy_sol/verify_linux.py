@@ -5,7 +5,7 @@ Standard library and own modules only: this runs at boot.
 
 from __future__ import annotations
 
-from memproxy_sol import access, ld_so_preload
+from memproxy_sol import access, ld_so_preload, plan_linux
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
@@ -36,9 +36,8 @@ class LinuxChecker(Checker):
                 text = f"has no runtime linker for {bits}-bit programs any more"
                 self.add("linker-gone", NOTE, self.root.path, text)
         here, mend = self.facts.preload.state, self.install()
-        for path in record.files:
-            if path.endswith(".service.d/memproxy.conf"):
-                self._drop_in(path, record.files[path], mend)
+        for path in filter(plan_linux.is_other, record.files):
+            self._other(path, record.files[path], mend)
         if record.abis and all(one.scope == "services" for one in record.abis.values()):
             return
         if here is None:
@@ -57,15 +56,16 @@ class LinuxChecker(Checker):
             text = "was changed since install, though memproxy's part of it is right"
             self.add("config-changed", NOTE, LD_SO_PRELOAD, text, "nothing needs to be done")
 
-    def _drop_in(self, path: str, wanted: str, mend: str) -> None:
-        unit = path.split("/")[-2][: -len(".d")]
+    def _other(self, path: str, wanted: str, mend: str) -> None:
+        """A file that is ours as a whole."""
+        what = plan_linux.purpose(path)
         try:
             state = self.root.read(path)
         except HostError as error:
-            self.add("drop-in-missing", ERROR, path, f"{error.what}: {unit} does without memproxy", mend)
+            self.add("drop-in-missing", ERROR, path, f"{error.what} ({what})", mend)
             return
         if state is None:
-            self.add("drop-in-missing", ERROR, path, f"does not exist: {unit} does without memproxy", mend)
+            self.add("drop-in-missing", ERROR, path, f"does not exist ({what})", mend)
         elif digest(state.data) != wanted:
             self.add("drop-in-changed", WARNING, path, "is not the file that was installed", mend)
 

@@ -134,3 +134,19 @@ def test_refused(
 def test_a_service_that_there_is_not_is_told(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert install(tree, 'scope = "services"\nservices = ["nothere.service"]\n') == 0
     assert "warning: service-unknown: nothere.service" in capsys.readouterr().out
+
+
+def test_the_search_path_of_the_policy(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tree / "etc/ld.so.conf.d/memproxy.conf"
+    assert install(tree, 'library_path = ["/opt/a/lib", "/opt/b/lib"]\n') == 0
+    assert path.read_text() == "# by memproxy-sol\n/opt/a/lib\n/opt/b/lib\n"
+    assert (
+        f"note: search-path: /etc/ld.so.conf.d/memproxy.conf: is in force when ldconfig has read it; ldconfig -r {tree}"
+        in (capsys.readouterr().out)
+    )
+    path.unlink()
+    assert main(["verify", "--root", str(tree)]) == 3
+    assert "error: drop-in-missing: /etc/ld.so.conf.d/memproxy.conf" in capsys.readouterr().out
+    assert install(tree, "") == 0
+    assert main(["verify", "--root", str(tree)]) == 0
+    assert not path.exists()
