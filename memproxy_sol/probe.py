@@ -58,7 +58,8 @@ class Probe:
     user: str | None = None
     """None: as the caller, which is root; else a user's name: that user's uid and gid, and no other group."""
     secure: bool = False
-    """Set-id: LD_CONFIG_* and MEMPROXY_DEBUG are ignored, and a preload that cannot be loaded is a warning."""
+    """Set-id: LD_CONFIG_* and MEMPROXY_DEBUG are ignored, and a preload that cannot be loaded is a warning. So nothing
+    but its end, and that nobody complains, is asked of it; nor of a program of an ABI that gets no library."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.bits}-bit, as {self.user or 'root'})"

@@ -129,6 +129,9 @@ def default_probes(
         for size in bits:
             for name, command, _ in _first(safe, SET_ID, [size], lambda path: _is_set_id(root, path)):
                 probes.append(Probe(f"set-id {name}", command, size, user, secure=True))
+    # An ABI that gets no library reads the same file on Linux: its programs have to start without a word.
+    others = [(size, command) for size, command in (own or {}).items() if size not in bits]
+    probes += [Probe(f"{NAME} by {command[0]}", command, size, secure=True) for size, command in others]
     return ProbeList(tuple(probes), (*findings, *safe.findings()))
 
 

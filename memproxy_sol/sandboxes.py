@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
 
 from memproxy_sol.elf import Library
@@ -28,6 +29,7 @@ LIBRARY_TYPES = frozenset({"lib_t", "textrel_shlib_t", "usr_t"})
 MAX_MAP_COUNT = "/proc/sys/vm/max_map_count"
 _MAPS_WANTED = 1048576
 _HIDING = ("RootDirectory", "RootImage", "InaccessiblePaths", "TemporaryFileSystem", "NoExecPaths")
+_ALLOWED = re.compile(r"^\s*ExecPaths\s*=(.*)$", re.MULTILINE)
 _SETTING = re.compile(rf"^\s*({'|'.join(_HIDING)})\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -76,17 +78,28 @@ def _units(root: Root, place: str) -> Iterator[Finding]:
         for path in _unit_files(root, directory):
             unit = path[len(directory) + 1 :].split("/")[0]
             unit = unit[: -len(".d")] if unit.endswith(".d") else unit
-            for match in _SETTING.finditer(_text(root, path)):
-                if unit not in told and _hides(match[1], match[2], place):
-                    told.add(unit)
-                    text = f"{match[1]}={match[2]} keeps {unit} from {place}: it will complain, and do without"
-                    yield Finding("service-sandboxed", WARNING, path, text, f"BindReadOnlyPaths={place} in a drop-in")
+            content = _text(root, path)
+            allowed = [word for line in _ALLOWED.findall(content) for word in line.split()]
+            for setting, value in _SETTING.findall(content):
+                if unit in told or not _hides(setting, value, place):
+                    continue
+                if setting == "NoExecPaths" and _covers(allowed, place):
+                    continue
+                told.add(unit)
+                text = f"{setting}={value} keeps {unit} from {place}: it will complain, and do without"
+                hint = f"{'ExecPaths' if setting == 'NoExecPaths' else 'BindReadOnlyPaths'}={place} in a drop-in"
+                yield Finding("service-sandboxed", WARNING, path, text, hint)
 
 
 def _hides(setting: str, value: str, place: str) -> bool:
     if setting.startswith("Root"):
         return value not in ("/", "")
-    paths = [word.lstrip("-+").split(":")[0].rstrip("/") for word in value.split()]
+    return _covers(value.split(), place)
+
+
+def _covers(words: Iterable[str], place: str) -> bool:
+    """Whether one of the paths of a setting is that directory, or above it."""
+    paths = [word.lstrip("-+").split(":")[0].rstrip("/") for word in words]
     return any(f"{place}/".startswith(f"{path}/") for path in paths)
 
 
@@ -102,8 +115,10 @@ def _maps(root: Root, allocators: Iterable[Library]) -> Iterator[Finding]:
 
 def _unit_files(root: Root, directory: str) -> Iterator[str]:
     for name in _names(root, directory):
+        status = root.lstat(f"{directory}/{name}")
         if name.endswith(".service"):
-            yield f"{directory}/{name}"
+            if status is not None and not stat.S_ISLNK(status.st_mode):  # an alias is told by its own name
+                yield f"{directory}/{name}"
         elif name.endswith(".service.d"):
             yield from (path for path in _below(root, f"{directory}/{name}") if path.endswith(".conf"))
 

@@ -62,12 +62,15 @@ def test_enforced_apparmor_profiles_until_a_rule_lets_them(tree: Path) -> None:
         ("TemporaryFileSystem=/usr:ro", True),
         ("TemporaryFileSystem=/var", False),
         ("NoExecPaths=/", True),
+        ("NoExecPaths=/\nExecPaths=/usr/bin/x /usr/lib /lib", True),
+        ("NoExecPaths=/\nExecPaths=/usr/bin/x /usr/local/lib", False),
         ("# InaccessiblePaths=/usr", False),
         ("ReadOnlyPaths=/usr", False),
     ],
 )
 def test_services_that_do_not_see_it(tree: Path, setting: str, is_hidden: bool) -> None:
     write(tree, "usr/lib/systemd/system/jailed.service", "[Service]\nExecStart=/x\n")
+    (tree / "usr/lib/systemd/system/alias.service").symlink_to("jailed.service")
     write(tree, "etc/systemd/system/jailed.service.d/more.conf", f"[Service]\n{setting}\n")
     found = remarks(tree, live=False)
     assert [identifier for identifier, _ in found] == (["service-sandboxed"] if is_hidden else [])
