@@ -24,6 +24,7 @@ _TOKEN = re.compile(r"\$(?:(LIB|ORIGIN|PLATFORM)(?![A-Za-z0-9_])|\{(LIB|ORIGIN|P
 _OURS = re.compile(rf"\ufeff?{generation.PLACE.pattern}/\$(?:LIB|\{{LIB\}})/[^/]+")
 _GENERATION = re.compile(rb"/lib/memproxy/[0-9a-f]{16}")
 _PATH_MAX = 4096
+_LONG = 255
 _UNWRITABLE = re.compile(rb"[\s:#\0]")
 
 
@@ -77,9 +78,9 @@ def put(data: bytes, items: Sequence[str]) -> bytes:
                 where=PATH,
                 hint="take the NUL byte out",
             )
-        woken = [text for text in there if text not in _texts(result)] or there
+        woken = shown(next((text for text in there if text not in _texts(result)), there[0] if there else ""))
         raise PreloadFileError(
-            f"the runtime linker reads {woken[0]!r} as an item now, and as part of a comment when the file gets longer",
+            f"the runtime linker reads {woken!r} as an item now, and as part of a comment when the file gets longer",
             where=PATH,
             hint="take the comments out of the file, keep what is to be loaded, and repeat the command",
         )
@@ -136,6 +137,11 @@ def is_ours(item: str) -> bool:
     such an item is not loaded, but it is still our own.
     """
     return _OURS.fullmatch(item) is not None
+
+
+def shown(item: str) -> str:
+    """An item in a message: a name that is longer than any file's is cut."""
+    return item if len(item) <= _LONG else f"{item[:_LONG]}... ({len(item)} characters)"
 
 
 def generations_named(data: bytes) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def check_needed(facts: LinuxFacts, abi: Abi, library: Library, needed: str, nou
 def interposers(facts: LinuxFacts, abi: Abi) -> tuple[tuple[tuple[str, str], ...], tuple[Finding, ...]]:
     """Others' preload items that define malloc, each with its place on this machine, and findings on broken ones."""
     found, findings = [], []
-    for item in facts.preload.items:
+    for item in dict.fromkeys(facts.preload.items):
         if is_ours(item):
             continue
         loader = facts.loader(abi.bits)
@@ -140,7 +140,8 @@ def interposers(facts: LinuxFacts, abi: Abi) -> tuple[tuple[tuple[str, str], ...
         places = [path] if path is not None else _places(loader.lib, item) if "/" not in item else []
         place = next((one for one in places if facts.root.exists(one)), None)
         if place is None:
-            text = f"preloads {item}, which does not exist for {abi.name} programs: each of them complains of it"
+            name = ld_so_preload.shown(item)
+            text = f"preloads {name}, which does not exist for {abi.name} programs: each of them complains of it"
             hint = f"put it there, or take it out of {shlex.quote(facts.root.host_path(LD_SO_PRELOAD))}"
             findings.append(Finding("preload-object-missing", WARNING, LD_SO_PRELOAD, text, hint))
             continue

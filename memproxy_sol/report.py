@@ -28,6 +28,10 @@ from memproxy_sol.verify_live import LiveReport
 
 _NAMED = 3
 """Processes of a kind that are named."""
+MANY = 200
+"""Lines of a stretch that stays, and of one that changes, which are shown or compared one by one."""
+LONG = 1000
+"""Characters of a line of somebody else's that are shown."""
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -254,7 +258,10 @@ def config_lines(config: Configuration | None) -> list[str]:
     if config is None:
         return ["(no file: the runtime linker's defaults)"]
     if isinstance(config, bytes):
-        return config.decode("utf-8", "surrogateescape").splitlines() or ["(empty)"]
+        if not config:
+            return ["(empty)"]
+        lines = config.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+        return [line if len(line) <= LONG else f"{line[:LONG]}... ({len(line)} characters)" for line in lines]
     lines = [f"{config.layout}, version {config.version}"]
     for title, paths in (
         ("library path", config.library_path),
@@ -274,9 +281,33 @@ def config_lines(config: Configuration | None) -> list[str]:
 
 
 def difference(change: ConfigChange) -> list[str]:
-    """The lines of a configuration before and after, each with `- `, `+ ` or two blanks in front."""
+    """The lines of a configuration before and after, each with `- `, `+ ` or two blanks in front.
+
+    A long stretch that stays at the start or the end is told by its length, and not compared line by line: that would
+    take minutes for a file of a megabyte.
+    """
     before, after = config_lines(change.before), config_lines(change.after)
-    return [line for line in difflib.ndiff(before, after) if not line.startswith("?")]
+    head = _alike(before, after)
+    tail = _alike(before[head:][::-1], after[head:][::-1])
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    if max(len(old), len(new)) > MANY:
+        middle = [*(f"- {line}" for line in old), *(f"+ {line}" for line in new)]
+    else:
+        middle = [line for line in difflib.ndiff(old, new) if not line.startswith("?")]
+    return [*_same(before[:head]), *middle, *_same(before[len(before) - tail :])]
+
+
+def _alike(first: list[str], second: list[str]) -> int:
+    """How many lines are the same before the first that differs."""
+    pairs = enumerate(zip(first, second))
+    return next((number for number, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def _same(lines: list[str]) -> list[str]:
+    if len(lines) <= MANY:
+        return [f"  {line}" for line in lines]
+    half = MANY // 2
+    return [*_same(lines[:half]), f"  ({len(lines) - 2 * half} lines more)", *_same(lines[-half:])]
 
 
 def _difference(out: Console, change: ConfigChange) -> None:

@@ -8,6 +8,7 @@ Standard library only: the boot-time verification imports this module.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,9 @@ from memproxy_sol.errors import HostError
 
 MAX_LINKS = 40
 """Symbolic links followed in one path before it is called a loop (a common value of MAXSYMLINKS)."""
+
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""What the kernel answers where there is nothing; nothing can have a name that is too long."""
 
 MAX_READ = 16 * 1024 * 1024
 """Bytes that `read` returns at most; nothing that we read whole is larger."""
@@ -112,11 +116,11 @@ class Root:
                 continue
             try:
                 status = os.lstat(self._outside(there))
-            except (FileNotFoundError, NotADirectoryError):
-                missing = True
-                here = there
-                continue
             except OSError as error:
+                if error.errno in _NOTHING:
+                    missing = True
+                    here = there
+                    continue
                 raise HostError(error.strerror or str(error), where=there) from error
             seen.append(Component(there, status))
             if not stat.S_ISLNK(status.st_mode):
@@ -135,9 +139,9 @@ class Root:
         """The status of `path` itself (not of what a link leads to), or None where it does not exist."""
         try:
             return os.lstat(self.host_path(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
+            if error.errno in _NOTHING:
+                return None
             raise HostError(error.strerror or str(error), where=path) from error
 
     def stat(self, path: str) -> os.stat_result | None:
@@ -157,9 +161,9 @@ class Root:
         host = self._outside(self.resolve(path))
         try:
             descriptor = os.open(host, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
+            if error.errno in _NOTHING:
+                return None
             raise HostError(error.strerror or str(error), where=path) from error
         try:
             status = os.fstat(descriptor)
@@ -182,9 +186,9 @@ class Root:
         """The sorted names in the directory that `path` leads to; empty where there is none."""
         try:
             return tuple(sorted(os.listdir(self._outside(self.resolve(path)))))
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
         except OSError as error:
+            if error.errno in _NOTHING:
+                return ()
             raise HostError(error.strerror or str(error), where=path) from error
 
 

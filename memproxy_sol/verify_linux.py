@@ -84,12 +84,12 @@ class LinuxChecker(Checker):
         if strangers:
             text = f"also preloads {strangers[0]}, of another generation"
             self.add("preload-foreign-generation", ERROR, LD_SO_PRELOAD, text, mend)
-        for item in items:
+        for item in dict.fromkeys(items):
             if ld_so_preload.is_ours(item):
                 continue
             paths = [ld_so_preload.expand(item, loader.lib, None, "") for loader in self.facts.loaders]
             if None not in paths and not any(path is not None and self.root.exists(path) for path in paths):
-                text = f"preloads {item}, which does not exist: every program complains of it"
+                text = f"preloads {ld_so_preload.shown(item)}, which does not exist: every program complains of it"
                 self.add("preload-object-missing", WARNING, LD_SO_PRELOAD, text, "put it there, or take it out")
 
     def libraries(self, record: Record) -> None:

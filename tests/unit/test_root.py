@@ -108,3 +108,10 @@ def test_components_name_everything_on_the_way(tree: Path) -> None:
 def test_a_root_that_is_no_directory_is_an_error(tree: Path) -> None:
     with pytest.raises(HostError, match="no such directory"):
         Root(str(tree / "a/b/f"))
+
+
+def test_nothing_has_a_name_that_is_too_long(tmp_path: Path) -> None:
+    root = Root(str(tmp_path))
+    long = "/" + "x" * 5000
+    assert root.resolve(f"{long}/y") == f"{long}/y"
+    assert (root.exists(long), root.stat(long), root.read(long), root.names(long)) == (False, None, None, ())
