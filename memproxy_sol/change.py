@@ -23,12 +23,13 @@ from memproxy_sol import (
     removal,
     rollback,
     sandboxes,
+    systemd_unit,
 )
 from memproxy_sol import plan as plans
 from memproxy_sol.abi import Abi
 from memproxy_sol.commands import Shell
 from memproxy_sol.elf import Library
-from memproxy_sol.errors import HostError, RefusedError, SmfError
+from memproxy_sol.errors import HostError, RefusedError, ServiceError
 from memproxy_sol.findings import Finding, errors_in
 from memproxy_sol.hosts import linux, solaris
 from memproxy_sol.hosts.facts import Facts
@@ -42,9 +43,7 @@ from memproxy_sol.policy import POLICY_PATH, Policy
 from memproxy_sol.probe import Prober
 from memproxy_sol.root import Root
 from memproxy_sol.service_preflight import check_method
-from memproxy_sol.services import Services
-from memproxy_sol.smf import Smf, State
-from memproxy_sol.smf_manifest import FMRI
+from memproxy_sol.services import Services, State, services_of
 
 Progress = Callable[[str], None]
 
@@ -75,14 +74,9 @@ class Target:
         return self.host == "linux" or (self.host is None and linux.is_linux(self.root))
 
     @property
-    def smf(self) -> Smf | None:
-        """The running system's SMF; None for an image, and on Linux."""
-        return Smf(self.shell, self.root) if self.shell is not None and not self.is_linux else None
-
-    @property
     def services(self) -> Services | None:
         """What delivers the service on a running system; None where nothing does."""
-        return None if self.smf is None else Services(self.smf)
+        return services_of(self.root, self.shell, self.is_linux)
 
     @property
     def prober(self) -> Prober:
@@ -108,10 +102,13 @@ class Target:
         )
 
     def service(self, tolerant: bool = False) -> State | None:
-        """What SMF says of our instance; None where there is none. SmfError unless `tolerant`."""
+        """What is known of the service; None where there is none. ServiceError or HostError unless `tolerant`."""
         try:
-            return None if self.smf is None else self.smf.state(FMRI)
-        except SmfError:
+            services = self.services
+            if services is not None:
+                return services.state()
+            return systemd_unit.on_disk(self.root) if self.is_linux else None
+        except (ServiceError, HostError):
             if tolerant:
                 return None
             raise

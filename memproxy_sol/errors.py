@@ -87,8 +87,16 @@ class CrleOptionsError(CrleError):
     """A configuration's value cannot be told to crle; nothing was run."""
 
 
-class SmfError(MemproxyError):
+class ServiceError(MemproxyError):
+    """What runs the system's services cannot be asked, or does not do what it is told."""
+
+
+class SmfError(ServiceError):
     """An SMF command failed, or an SMF file cannot be understood."""
+
+
+class SystemdError(ServiceError):
+    """systemctl failed, or a unit cannot be written."""
 
 
 class ElfError(MemproxyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from memproxy_sol import steps
+from memproxy_sol import steps, systemd_unit
 from memproxy_sol.changes import OPEN, Change, Entry
 from memproxy_sol.record import RECORD_PATH
 from memproxy_sol.steps import ChangeService, MakeDirectory, MendMember, PlaceGeneration, RemoveGeneration, Step
@@ -48,7 +48,7 @@ def _what(step: Step) -> str:
     if isinstance(step, MendMember):
         return f"{step.path} mended"
     if isinstance(step, ChangeService):
-        return "SMF service"
+        return systemd_unit.PURPOSE if step.path == systemd_unit.PATH else "SMF service"
     return f"{step.purpose}{' removed' if step.after is None else ''}"
 
 

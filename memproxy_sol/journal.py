@@ -35,12 +35,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from memproxy_sol import actor, changes, files, lock, pending, signals
+from memproxy_sol import actor, changes, files, lock, pending, signals, systemd_unit
 from memproxy_sol import generation as generations
 from memproxy_sol import steps as step_values
 from memproxy_sol.abi import CONFIGURATIONS
 from memproxy_sol.changes import CHANGES, Change, history, line, unfinished
-from memproxy_sol.errors import ChangeError, HostError, Interrupted, SmfError
+from memproxy_sol.errors import ChangeError, HostError, Interrupted, ServiceError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.pending import Keeper
 from memproxy_sol.record import STATE_DIRECTORY
@@ -67,10 +67,10 @@ class Services(Protocol):
     """What carries the service's steps out on a running system (services.py); without one just the file changes."""
 
     def do(self, step: ChangeService) -> None:
-        """Bring SMF to `step.after`; SmfError if it cannot be."""
+        """Bring the service to `step.after`; ServiceError if it cannot be."""
 
     def undo(self, step: ChangeService) -> None:
-        """Bring SMF to `step.before`, as far as it lets us."""
+        """Bring the service to `step.before`, as far as that can be."""
 
 
 Ready = Callable[[tuple[Step, ...]], Sequence[Step]]
@@ -107,7 +107,7 @@ def apply(
     except Interrupted as error:
         outcome = f"the {what} was done before" if is_done else _outcome(root, what)
         raise Interrupted(error.number, outcome) from None
-    except SmfError as error:
+    except ServiceError as error:
         raise ChangeError(f"{error.what}; {_outcome(root, what)}", where=error.where, hint=error.hint) from error
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else root.path
@@ -383,9 +383,11 @@ def _change_service(root: Root, step: ChangeService, services: Services | None, 
         (services.undo if back else services.do)(step)
         return
     # Not the running system, as when it is mended from another boot environment: its next boot reads the file.
-    wanted = (step.before if back else step.after).manifest
-    if _is_legible(root, step.path) and root.read(step.path) != wanted:
-        files.place(root, step.path, wanted)
+    wanted = step.before if back else step.after
+    if _is_legible(root, step.path) and root.read(step.path) != wanted.manifest:
+        files.place(root, step.path, wanted.manifest)
+    if step.path == systemd_unit.PATH:
+        (systemd_unit.enable if wanted.enabled else systemd_unit.disable)(root)
 
 
 def _undo(root: Root, change: Change, begun: int, services: Services | None = None) -> None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 from memproxy_sol import candidate, journal, probe_list, steps, trial
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, Abi
 from memproxy_sol.commands import Shell
-from memproxy_sol.errors import SmfError
+from memproxy_sol.errors import ServiceError
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.pending import Keeper
 from memproxy_sol.plan import Plan, named_in
 from memproxy_sol.probe import Probe, Prober
 from memproxy_sol.services import Services
-from memproxy_sol.smf_manifest import FMRI
 from memproxy_sol.steps import ReplaceFile, Step, TryFile
 
 UNTRIED_SECONDS = 60.0
@@ -185,6 +184,6 @@ def look_again(services: Services) -> list[Finding]:
     """Have the service judge what is permanent now; while a change is under way it has nothing to say."""
     try:
         services.look_again()
-    except SmfError as error:
-        return [Finding("service-failed", ERROR, FMRI, error.what, error.hint or f"svcs -xv {FMRI}")]
+    except ServiceError as error:
+        return [Finding("service-failed", ERROR, services.name, error.what, error.hint or services.explain)]
     return []

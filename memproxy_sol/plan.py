@@ -28,7 +28,7 @@ from memproxy_sol.policy import Policy
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState
-from memproxy_sol.smf import State
+from memproxy_sol.services import State
 from memproxy_sol.steps import (
     ChangeService,
     MakeDirectory,
@@ -136,8 +136,8 @@ def install(
     """The plan that brings `abis` of the host to `policy`.
 
     `generation` holds the libraries of these ABIs, `allocators` the allocator's file name in it by bits, `adopted`
-    others' preload items which the allocator stands in for, `service` what a running system's SMF says of our instance
-    (None: there is none, or it is an image). Raises RefusedError where a configuration cannot be
+    others' preload items which the allocator stands in for, `service` what is known of the service
+    (None: there is none). Raises RefusedError where a configuration cannot be
     changed without losing something.
     """
     directory = generation.directory(policy.prefix)

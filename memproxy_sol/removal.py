@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from memproxy_sol import access, changes, plan_linux, preflight, processes, service_plan
+from memproxy_sol import access, changes, plan_linux, preflight, processes, service_plan, systemd_unit
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
 from memproxy_sol.errors import HostError, LdConfigError, RefusedError
@@ -25,14 +25,14 @@ from memproxy_sol.plan import ConfigChange, Plan
 from memproxy_sol.record import RECORD_PATH, AbiRecord, Record, digest
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.smf import State
+from memproxy_sol.services import State
 from memproxy_sol.steps import MakeDirectory, PlaceGeneration, RemoveGeneration, ReplaceFile, Step
 
 
 def uninstall(facts: Facts, abis: tuple[Abi, ...], purge: bool, service: State | None = None) -> Plan:
     """The plan that takes our entry out of the configurations of `abis`, and with `purge` everything else of ours.
 
-    `service` is what a running system's SMF says of our instance.
+    `service` is what is known of the service, None where there is none.
     """
     record = facts.record or Record()
     findings: list[Finding] = []
@@ -57,7 +57,7 @@ def uninstall(facts: Facts, abis: tuple[Abi, ...], purge: bool, service: State |
     if not still_configured:
         for path in [path for path in files if path != LIST_PATH]:
             _remove_ours(facts, path, _purpose(path), files, plan_steps, findings, service)
-        if isinstance(facts, SolarisFacts) and facts.root.is_live and service is not None:
+        if service_plan.takes_a_step(facts) and service is not None:
             plan_steps += _orphan(facts, service) if facts.manifest_path not in record.files else []
     generations = dict(record.generations)
     if purge:
@@ -248,7 +248,7 @@ def _purpose(path: str) -> str:
         return "what to do when no program starts"
     if plan_linux.is_other(path):
         return plan_linux.purpose(path)
-    return "systemd unit" if path.startswith("/etc/systemd/") else "SMF manifest or profile"
+    return systemd_unit.PURPOSE if path.startswith("/etc/systemd/") else "SMF manifest or profile"
 
 
 def _remove_ours(
@@ -271,15 +271,15 @@ def _remove_ours(
         host = shlex.quote(facts.root.host_path(path))
         text = f"was changed since install and is kept ({purpose})"
         findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
-    elif isinstance(facts, SolarisFacts) and facts.root.is_live and path == facts.manifest_path:
+    elif path == facts.manifest_path and service_plan.takes_a_step(facts):
         plan_steps += service_plan.retire(facts, state, service)
     elif state is not None:
         plan_steps.append(ReplaceFile(path, state, None, purpose))
     del files[path]
 
 
-def _orphan(facts: SolarisFacts, service: State) -> list[Step]:
-    """The step that retires a service without a manifest: a trial that the boot took back leaves it in SMF."""
+def _orphan(facts: Facts, service: State) -> list[Step]:
+    """The step that retires a service without a manifest: a trial that the boot took back leaves it loaded."""
     try:
         gone = facts.root.read(facts.manifest_path) is None
     except HostError:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memproxy_sol import access, former, ld_so_preload, plan_linux
+from memproxy_sol import access, former, ld_so_preload, plan_linux, service_plan
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
 from memproxy_sol.changes import COMPLETE, Change, Damaged, Entry
@@ -28,7 +28,7 @@ from memproxy_sol.record import decode as decode_record
 from memproxy_sol.record import encode as encode_record
 from memproxy_sol.removal import is_empty, with_adopted
 from memproxy_sol.root import FileState
-from memproxy_sol.smf import State
+from memproxy_sol.services import State
 from memproxy_sol.steps import ChangeService, MakeDirectory, PlaceGeneration, ReplaceFile, Service, Step, TryFile
 
 DAMAGED = ".damaged"
@@ -43,7 +43,7 @@ class Was:
     after: FileState | None
     purpose: str
     service: Service | None = None
-    """What SMF knew of the service before, for its manifest on a running system."""
+    """What was known of the service before, for its file."""
     is_mixed: bool = False
     """Whether others changed it between two of our changes, so that what we left holds something of theirs."""
 
@@ -65,7 +65,7 @@ def last_change(entries_: Sequence[Entry]) -> int | None:
 def plan(facts: Facts, history: Sequence[Entry], number: int, service: State | None = None) -> Plan:
     """The plan that returns to the state before change `number`; UsageError if there is no such change.
 
-    `history` is all that the journals tell, `service` what a running system's SMF says of our instance.
+    `history` is all that the journals tell, `service` what is known of the service.
     """
     if number not in (entry.number for entry in history):
         raise UsageError(f"there is no change {number}", hint="memproxy-sol history shows them")
@@ -102,7 +102,7 @@ def _written(change: Change) -> list[tuple[str, Was]]:
         if isinstance(step, (ReplaceFile, TryFile)) and not step.path.endswith(DAMAGED):
             written.append((step.path, Was(step.before, step.after, step.purpose)))
         elif isinstance(step, ChangeService):
-            was = Was(step.before.manifest, step.after.manifest, "SMF manifest", step.before)
+            was = Was(step.before.manifest, step.after.manifest, step.purpose, step.before)
             written.append((step.path, was))
     return written
 
@@ -257,15 +257,14 @@ class _Rollback:
             self._keep(path, f"{error.what}, and is left alone ({was.purpose})")
             return None
         self.after[path] = now
-        is_solaris = isinstance(self.facts, SolarisFacts)
-        on_live_manifest = is_solaris and self.root.is_live and path == self.facts.manifest_path
-        if now == was.before and not on_live_manifest:
+        is_service = path == self.facts.manifest_path and service_plan.takes_a_step(self.facts)
+        if now == was.before and not is_service:
             return None
         if not was.is_ours(now) and now != was.before:
             self._keep(path, f"was changed by somebody else since and is kept ({was.purpose})")
             return None
         self.after[path] = was.before
-        return self._service(path, was, now) if on_live_manifest else ReplaceFile(path, now, was.before, was.purpose)
+        return self._service(path, was, now) if is_service else ReplaceFile(path, now, was.before, was.purpose)
 
     def _service(self, path: str, was: Was, now: FileState | None) -> ChangeService | None:
         known, enabled = self.service is not None, self.service is not None and self.service.enabled
@@ -275,8 +274,7 @@ class _Rollback:
         present = Service(now, known, enabled)
         if present == wanted:
             return None
-        by_import = isinstance(self.facts, SolarisFacts) and self.facts.imports_by_service
-        return ChangeService(path, present, wanted, by_import)
+        return ChangeService(path, present, wanted, service_plan.by_import(self.facts))
 
     def _keep(self, path: str, text: str) -> None:
         hint = f"rm {shlex.quote(self.root.host_path(path))}, if it is not needed"

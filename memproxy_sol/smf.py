@@ -71,6 +71,16 @@ class State:
         """Whether no transition is under way."""
         return self.next_state == "none"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its last check found nothing wrong."""
+        return self.state in RUNNING
+
+    @property
+    def ever_ran(self) -> bool:
+        """Whether a method of it was ever started."""
+        return self.logfile is not None
+
     def __str__(self) -> str:
         going = "" if self.settled else f", going to {self.next_state}"
         why = f" ({self.auxiliary})" if self.auxiliary not in ("", "none") else ""

@@ -75,8 +75,8 @@ def main(argv: list[str], limit: float = LIMIT_SECONDS) -> int:
     try:
         answer = _answer(argv, fmri, limit)
     except BaseException as error:  # KeyboardInterrupt and MemoryError included: nothing else may decide
-        answer = _internal(error)
-    _write(answer.line(fmri))
+        answer = internal(error)
+    write(answer.line(fmri))
     return answer.status
 
 
@@ -87,6 +87,22 @@ def _answer(argv: list[str], fmri: str, limit: float) -> Answer:
             "this is the method of an SMF service, and SMF_FMRI is not in the environment",
             "type memproxy-sol verify, or svcadm enable svc:/site/memproxy:default",
         )
+    path, strange = tree(argv, "--smf")
+    if strange is not None:
+        return Answer(
+            ERR_FATAL,
+            f"the method takes no argument {strange!r}",
+            "import the manifest as delivered: svcadm restart svc:/system/manifest-import:default",
+        )
+    if not path:
+        return Answer(ERR_FATAL, "--root names no directory", "name one")
+    if not os.environ.get("LD_NOCONFIG"):
+        write("warning: LD_NOCONFIG is not set: with a broken preload this method would die before its first line")
+    return in_child(path, limit)
+
+
+def tree(argv: list[str], switch: str) -> tuple[str, str | None]:
+    """The tree that the arguments of a method name, `switch` being its own, and the first that it does not know."""
     path = "/"
     arguments = iter(argv)
     for argument in arguments:
@@ -94,20 +110,12 @@ def _answer(argv: list[str], fmri: str, limit: float) -> Answer:
             path = next(arguments, "")
         elif argument.startswith("--root="):
             path = argument[len("--root=") :]
-        elif argument != "--smf":
-            return Answer(
-                ERR_FATAL,
-                f"the method takes no argument {argument!r}",
-                "import the manifest as delivered: svcadm restart svc:/system/manifest-import:default",
-            )
-    if not path:
-        return Answer(ERR_FATAL, "--root names no directory", "name one")
-    if not os.environ.get("LD_NOCONFIG"):
-        _write("warning: LD_NOCONFIG is not set: with a broken preload this method would die before its first line")
-    return _in_child(path, limit)
+        elif argument != switch:
+            return path, argument
+    return path, None
 
 
-def _in_child(path: str, limit: float) -> Answer:
+def in_child(path: str, limit: float) -> Answer:
     """The answer of a child that verifies the tree `path`; without one after `limit` seconds the child is killed."""
     deadline = time.monotonic() + limit
     reader, writer = os.pipe()
@@ -131,11 +139,11 @@ def _in_child(path: str, limit: float) -> Answer:
         )
     _, wait_status = os.waitpid(child, 0)
     if os.WIFSIGNALED(wait_status):
-        return _internal(f"the check died on signal {os.WTERMSIG(wait_status)}")
+        return internal(f"the check died on signal {os.WTERMSIG(wait_status)}")
     status, _, rest = data.decode("utf-8").partition("\n")
     reason, _, hint = rest.partition("\n")
     if not reason:
-        return _internal(f"the check ended with status {os.WEXITSTATUS(wait_status)} and without an answer")
+        return internal(f"the check ended with status {os.WEXITSTATUS(wait_status)} and without an answer")
     return Answer(int(status), reason, hint)
 
 
@@ -171,7 +179,7 @@ def _child(path: str, writer: int) -> NoReturn:
             with signals.caught():
                 answer = _verify(path)
         except BaseException as error:
-            answer = _internal(error)
+            answer = internal(error)
         text = "\n".join((str(answer.status), printable(answer.reason), printable(answer.hint)))
         _write_all(writer, text.encode("utf-8"))
     finally:
@@ -219,21 +227,23 @@ def _end_forgotten_trial(root: Root) -> str | None:
     except OSError as error:
         text = f"change {change.number} ({change.what}) is on trial without a guard and cannot be taken back: {error}"
         raise ChangeError(text, hint="memproxy-sol uninstall takes it back first") from error
-    _write(done)
+    write(done)
     _tell_of_service(change)
     return done
 
 
 def _tell_of_service(change: Change) -> None:
     """Log what becomes of the service with a change that was taken back by its own method."""
-    from memproxy_sol import smf_manifest
+    from memproxy_sol import smf_manifest, systemd_unit
     from memproxy_sol.steps import ChangeService, ReplaceFile
 
     for step in change.steps:
+        if isinstance(step, ChangeService) and step.path == systemd_unit.PATH and step.before != step.after:
+            write(f"the service itself is as before on the disk, too, {step.path}; systemctl daemon-reload reads that")
         if isinstance(step, (ChangeService, ReplaceFile)) and smf_manifest.is_place(step.path):
             # The file is back; a method cannot import or delete its own service while it runs.
             text = f"the service itself follows its manifest, {step.path}, at the next import of manifests"
-            _write(f"{text}; if it does not, memproxy-sol uninstall takes it out")
+            write(f"{text}; if it does not, memproxy-sol uninstall takes it out")
 
 
 def _try_staged(root: Root) -> None:
@@ -249,7 +259,7 @@ def _try_staged(root: Root) -> None:
             if change is None:
                 return
             try:
-                _write(first_boot.attempt(root, change))
+                write(first_boot.attempt(root, change))
             except ChangeError:
                 if first_boot.staged(root) is None:
                     _tell_of_service(change)
@@ -293,7 +303,7 @@ def _judge(root: Root, taken_back: str | None = None) -> Answer:
     if root.is_live and not errors_in(findings):
         findings += live_probe.findings(root, report.abis)
     for finding in findings:
-        _write(str(finding))
+        write(str(finding))
     errors = errors_in(findings)
     if taken_back is not None and all(error.identifier == "not-installed" for error in errors):
         now = "memproxy is not installed, as before" if errors else "nothing else is wrong"
@@ -315,12 +325,13 @@ def _denied(error: BaseException | None) -> bool:
     return False
 
 
-def _internal(error: BaseException | str) -> Answer:
+def internal(error: BaseException | str) -> Answer:
+    """The answer for what must not happen."""
     what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     return Answer(ERR_FATAL, f"internal error: {what}", "type memproxy-sol verify, and report what it says")
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
     """One line to the log, which `text` can neither break nor forge.
 
     Not through sys.stdout, whose flush at the end could fail and decide the status.

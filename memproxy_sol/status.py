@@ -16,12 +16,10 @@ from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError, MemproxyError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import Finding
-from memproxy_sol.hosts import linux
 from memproxy_sol.process import LOADED, Process
 from memproxy_sol.record import RECORD_PATH
 from memproxy_sol.root import Root
-from memproxy_sol.smf import Smf
-from memproxy_sol.smf_manifest import FMRI
+from memproxy_sol.services import Services, services_of
 from memproxy_sol.steps import ReplaceFile
 
 
@@ -75,7 +73,7 @@ class Status:
     """The process that is changing the host right now; 0 if its number is not known."""
     trial: PendingTrial | None
     service: str | None
-    """State of the SMF service, or why it is not known; None for an image and where there is none."""
+    """State of the service, or why it is not known; None for an image and where there is none."""
     exclusions: int | None
     """Lines of the exclusion list that apply; None without a list."""
     processes: tuple[Process, ...] | None
@@ -144,7 +142,7 @@ def read(
         staged=None if waiting is None else f"{waiting.number} ({waiting.what}), {waiting.started}",
         changing=lock.holder(root),
         trial=trial,
-        service=None if shell is None or linux.is_linux(root) else _service(Smf(shell, root)),
+        service=_service(services_of(root, shell)),
         exclusions=_exclusions(root, problems),
         processes=getattr(report, "processes", None),
         findings=report.findings,
@@ -210,9 +208,9 @@ def _unfinished(root: Root) -> tuple[str | None, tuple[str, str] | None, Pending
     return f"{change.number} ({change.what}), {change.started}", changes.why_unfinished(change), None
 
 
-def _service(smf: Smf) -> str | None:
+def _service(services: Services | None) -> str | None:
     try:
-        state = smf.state(FMRI)
+        state = None if services is None else services.state()
     except MemproxyError as error:
         return f"not known: {error.what}"
     return None if state is None else str(state)

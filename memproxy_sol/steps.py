@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Union
 
-from memproxy_sol import smf_manifest
+from memproxy_sol import smf_manifest, systemd_unit
 from memproxy_sol.abi import CONFIGURATIONS
 from memproxy_sol.generation import PLACE, Generation
 from memproxy_sol.record import (
@@ -154,30 +154,42 @@ class TryFile:
 
 @dataclass(frozen=True)
 class Service:
-    """What the SMF of a running system is to know of the service, and the manifest that tells it."""
+    """What SMF or systemd is to know of the service, and the file that tells it: a manifest, a unit."""
 
     manifest: FileState | None
     """None where no file is."""
     imported: bool
+    """Whether it is known to them."""
     enabled: bool
+    """Whether it is started at each boot."""
 
 
 @dataclass(frozen=True)
 class ChangeService:
-    """Deliver the service on a running system, or retire it: its manifest's file, and what SMF makes of that.
+    """Deliver the service, or retire it: its file, and what SMF or systemd makes of that.
 
     Both belong into one step, since the way there and the way back need the file at opposite ends: a service is
     imported after its file is in place, and deleted before its file goes.
     """
 
     path: str
-    """The manifest's."""
+    """The manifest's, or the unit's."""
     before: Service
     after: Service
     by_import: bool
     """Whether manifest-import does it all (Solaris 11), rather than svccfg import and delete."""
 
+    @property
+    def purpose(self) -> str:
+        """What the file is, in words."""
+        return systemd_unit.PURPOSE if self.path == systemd_unit.PATH else "SMF manifest"
+
     def __str__(self) -> str:
+        if self.path == systemd_unit.PATH:
+            if not self.after.imported:
+                return f"retire the systemd unit ({self.path}): stop, disable, remove"
+            verb = "deliver" if not self.before.imported else "bring up to date"
+            return f"{verb} the systemd unit ({self.path})" + (": enable, start" if self.after.enabled else "")
         if not self.after.imported:
             return f"retire the SMF service ({self.path}): disable, delete"
         verb = "deliver" if not self.before.imported else "bring up to date"
@@ -241,8 +253,8 @@ def from_json(value: dict[str, Any]) -> Step:
             raise ValueError(f"{path!r} cannot be tried")
         return TryFile(path, before, after, str(value["purpose"]))
     if kind == "change-service":
-        if not smf_manifest.is_place(path):
-            raise ValueError(f"{path!r} is no place for the manifest")
+        if not smf_manifest.is_place(path) and path != systemd_unit.PATH:
+            raise ValueError(f"{path!r} is no place for the service")
         was, becomes = _service_from_json(value["before"]), _service_from_json(value["after"])
         return ChangeService(path, was, becomes, bool(value["by_import"]))
     raise ValueError(f"unknown step {kind!r}")

@@ -5,7 +5,7 @@ Standard library and own modules only: this runs at boot.
 
 from __future__ import annotations
 
-from memproxy_sol import access, ld_so_preload, plan_linux
+from memproxy_sol import access, ld_so_preload, plan_linux, systemd_unit
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
@@ -126,6 +126,33 @@ class LinuxChecker(Checker):
                         self.add(
                             "dependency-missing", ERROR, path, text, "memproxy-sol uninstall, or install its package"
                         )
+
+    def service(self, record: Record) -> None:
+        """Judge the unit that was delivered, and whether it is started at boot, by the files."""
+        path = systemd_unit.PATH
+        if path not in record.files or not self.facts.systemd:
+            return
+        try:
+            state = self.root.read(path)
+        except HostError as error:
+            what = "is masked by somebody" if systemd_unit.is_masked(self.root) else error.what
+            text = f"{what}: nothing verifies the configuration at boot"
+            self.add("unit-disabled", NOTE, path, text, f"systemctl unmask {systemd_unit.NAME}, and install again")
+            return
+        if state is None:
+            text = "does not exist: nothing verifies the configuration at boot"
+            self.add("unit-missing", WARNING, path, text, self.install())
+            return
+        if digest(state.data) != record.files[path]:
+            text = "was changed since install; it is kept as it is"
+            self.add("unit-changed", NOTE, path, text, f"rm {path}, and install again, for the delivered one")
+        program = systemd_unit.program_in(state.data)
+        if program is not None and not self.root.exists(program):
+            text = "the program that the service starts is not there"
+            self.add("service-program-missing", NOTE, program, text, "install memproxy-sol there")
+        elif not systemd_unit.links(self.root):
+            text = "is not enabled: nothing verifies the configuration at boot"
+            self.add("unit-disabled", NOTE, path, text, f"systemctl enable --now {systemd_unit.NAME}")
 
     def _placeholders(self, directory: str, members: dict[str, str], record: Record) -> None:
         """What stands for an ABI that gets no library: missing or damaged, its runtime linker complains."""

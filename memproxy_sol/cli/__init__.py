@@ -1,5 +1,5 @@
-"""The command line. Two calls are answered before anything heavy is imported: `--version`, which
-scripts ask often, and `verify --smf`, which must work at boot with the standard library alone."""
+"""The command line. Three calls are answered before anything heavy is imported: `--version`, which
+scripts ask often, and `verify --smf` or `--boot`, which must work at boot with the standard library alone."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def _dispatch(arguments: list[str]) -> int:
         from memproxy_sol.smf_method import main as smf_main
 
         return smf_main(arguments[1:])
+    if arguments[:1] == ["verify"] and "--boot" in arguments:
+        from memproxy_sol.boot_method import main as boot_main
+
+        return boot_main(arguments[1:])
     from memproxy_sol.cli.application import run
 
     return run(arguments)

@@ -1,4 +1,4 @@
-"""`memproxy-sol verify`: judge a host; `verify --smf`, the boot service's method, is smf_method.py."""
+"""`memproxy-sol verify`: judge a host; what services start at boot is smf_method.py and boot_method.py."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Verify(TargetCommand):
     DESCRIPTION = "Tells whether a host is as it was installed, and what mends it"
     DESCRIPTION_MORE = """
 Judges the runtime linker's configuration files, every library that they name with each directory on its path, the
-exclusion list and the SMF service; on the running system also what its commands say, held against the files, and every
+exclusion list and the service; on the running system also what its commands say, held against the files, and every
 process: whether libmemproxy is in it, why not, and which route it took. It mends nothing. Exit
 status: 0 all is well (warnings and notes may be shown), 3 there is an error, 1 it could not be determined.
 """
 
     json: Any = cli.Flag(["--json"], help="Print the findings as JSON")
     smf = cli.Flag(["--smf"], help="Answer as the SMF service's method does: 0, 95, 96, 99 or 100")
+    boot = cli.Flag(["--boot"], help="Answer as the systemd unit does: few imports, the reason on the last line")
     processes = cli.Flag(["--processes"], help="Print every process, not just how many there are of a kind")
     zone: Any = cli.SwitchAttr(["--zone"], str, argname="NAME", help="Judge this zone of the running system instead")
     prometheus: Any = cli.SwitchAttr(

@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from memproxy_sol import ld_so_preload, record
+from memproxy_sol import ld_so_preload, record, systemd_unit
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD, MACHINES, Abi, Machine, machine_of
 from memproxy_sol.errors import HostError, UsageError
 from memproxy_sol.exclusions import LIST_PATH
@@ -19,7 +19,6 @@ from memproxy_sol.hosts.linux_loader import LOADERS, Loader, loaders, loaders_be
 from memproxy_sol.root import FileState, Root
 
 RELEASE = "linux"
-UNIT_PATH = "/etc/systemd/system/memproxy.service"
 RELEASE_PATHS = ("/etc/os-release", "/usr/lib/os-release")
 MEMORY_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/run", "/var/tmp")
 """Where something that does not last is mounted, or may be (tmpfs, systemd-tmpfiles)."""
@@ -55,7 +54,9 @@ class LinuxFacts(Facts):
     """The GNU runtime linkers, 32 bit first: one for each ABI."""
     preload: PreloadFile
     systemd: bool
-    """Whether systemd runs it (a running system), or is there to run it (an image)."""
+    """Whether it is there to run the services."""
+    systemd_runs: bool
+    """Whether it does; not in an image."""
     foreign: tuple[str, ...]
     """Runtime linkers of others, whose programs are not reached."""
 
@@ -125,7 +126,6 @@ def read(root: Root, *, machine: str | None = None, tolerant: bool = False, ask:
     found = loaders() if ask and root.path == "/" else loaders_below(root)
     known = _known(root, tolerant)
     kind = _machine(root, found, machine, known)
-    unit = "/run/systemd/system" if root.is_live else "/lib/systemd/systemd"
     return LinuxFacts(
         root=root,
         release=RELEASE,
@@ -134,12 +134,13 @@ def read(root: Root, *, machine: str | None = None, tolerant: bool = False, ask:
         sources={"release": RELEASE_PATHS[0], "machine": found[0].path if found else record.RECORD_PATH},
         libc={loader.bits: _libc(root, loader) for loader in found},
         exclusion_list=look(LIST_PATH),
-        manifest_path=UNIT_PATH,
+        manifest_path=systemd_unit.PATH,
         profile_path=None,
         record=known,
         loaders=tuple(loader for loader in found if kind.elf_machine.get(loader.bits) == loader.machine),
         preload=read_preload(root),
-        systemd=_is_there(root, unit),
+        systemd=any(_is_there(root, path) for path in systemd_unit.PROGRAMS),
+        systemd_runs=systemd_unit.runs(root),
         foreign=tuple(path for path in FOREIGN_LOADERS if _is_there(root, path)),
     )
 

@@ -18,7 +18,7 @@ from memproxy_sol.findings import Finding
 from memproxy_sol.policy import Policy
 from memproxy_sol.root import FileState, Root
 from memproxy_sol.service_preflight import check_method
-from memproxy_sol.services import Services
+from memproxy_sol.services import SmfServices
 from memproxy_sol.smf import Smf
 from memproxy_sol.smf_manifest import FMRI
 from tests.host import live as lives
@@ -40,7 +40,7 @@ class Host:
         self.root = live.root
         self.system = live.lab.smf
         self.smf = Smf(live.shell, live.root, sleep=self.system.sleep)
-        self.services = Services(self.smf)
+        self.services = SmfServices(self.smf)
         self.target = change.Target(self.root)
         self.findings: tuple[Finding, ...] = ()
 

@@ -17,7 +17,7 @@ from memproxy_sol import journal, smf_manifest, steps
 from memproxy_sol.commands import ENVIRONMENT, SECONDS, Ran, Shell
 from memproxy_sol.errors import ChangeError
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.services import Services
+from memproxy_sol.services import SmfServices
 from memproxy_sol.smf import MANIFEST_IMPORT, Smf
 from memproxy_sol.smf_manifest import FMRI
 from memproxy_sol.steps import ChangeService, Service
@@ -122,9 +122,9 @@ class Scene:
         self.model.text = before.manifest.data if before.manifest is not None and before.imported else None
         self.model.enabled = before.enabled
 
-    def restarted(self) -> Services:
+    def restarted(self) -> SmfServices:
         clock = iter(range(10**9))
-        return Services(
+        return SmfServices(
             Smf(self.model, self.root, lambda: next(clock), lambda seconds: None), limit=20, import_limit=20
         )
 
@@ -250,5 +250,5 @@ def test_the_step_comes_back_from_the_journal_as_it_was(change: str) -> None:
 
 def test_a_journal_that_names_another_file_is_refused() -> None:
     value = steps.to_json(ChangeService(PATH, *CHANGES["uninstall"], False))
-    with pytest.raises(ValueError, match="no place for the manifest"):
+    with pytest.raises(ValueError, match="no place for the service"):
         steps.from_json({**value, "path": "/lib/svc/manifest/system/other.xml"})
