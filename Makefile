@@ -1,9 +1,9 @@
 # The targets of a checkout; each is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test analyse bench soak hunt sequences plants fuzz clean
+.PHONY: help setup demo test analyse bench soak e2e hunt sequences plants fuzz clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing: distribution packages (as root or with sudo) and .venv
 	@scripts/setup
@@ -28,6 +28,9 @@ sequences: setup ## as root: ten thousand random sequences on a laboratory: docs
 
 soak: setup ## hours of real programs under every allocator, as root: docs/results/soak.md (ARGS=--help)
 	@.venv/bin/python -m soak $(ARGS)
+
+e2e: setup ## as root: a whole system with both ABIs under each allocator, its programs on both routes: docs/results/e2e.md
+	@.venv/bin/python -m e2e $(ARGS)
 
 fuzz: setup ## fuzz the exclusion list readers: docs/results/fuzz.md (15 minutes alone; ARGS=--help)
 	@.venv/bin/python scripts/fuzz $(ARGS)

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from soak import room
@@ -44,6 +44,8 @@ class Result:
     seconds: list[float]
     observations: list[Observations]
     routes: dict[str, int]
+    table: dict[str, int] = field(default_factory=dict)
+    """How often processes were found in memproxy-sol's own table as they say of themselves (e2e alone looks)."""
     complete: bool = False
     """No further attempt is wanted."""
 
@@ -161,7 +163,7 @@ class Matrix:
         if result is None or not result.complete or self.result(plain) is None:
             return None
         alone = Cell(cell.image, cell.workload, "alone", cell.allocator)
-        samples, objections = proof(cell, result.routes)
+        samples, objections = self.proof(cell, result)
         first = self._differences(result.observations[0], plain)
         last = self._differences(result.observations[-1], plain)
         if self._differences(result.observations[-1], plain, alone):
@@ -173,6 +175,10 @@ class Matrix:
         if first:
             return Verdict(f"same at try {len(result.observations)}", first, samples)
         return Verdict("same", (), samples)
+
+    def proof(self, cell: Cell, result: Result) -> tuple[int, tuple[str, ...]]:
+        """How many looks found a process where it ought to be, and what speaks against it."""
+        return proof(cell, result.routes)
 
     def _differences(self, seen: Observations, *others: Cell) -> tuple[str, ...]:
         """What no run of the other cells has shown so."""
@@ -186,7 +192,7 @@ class Matrix:
 
 
 def proof(cell: Cell, routes: dict[str, int]) -> tuple[int, tuple[str, ...]]:
-    """How many looks found a process where it ought to be, and what speaks against it."""
+    """As Matrix.proof, from the census."""
     file = cell.image.allocator(cell.allocator)
     assert file is not None
     route, reason, server = ("custom", "default", os.path.basename(file))

@@ -36,7 +36,7 @@ def _lines(matrix: Matrix, images: list[Image], library_commit: str) -> Iterator
         if image.allocator(allocator) and (found := _longest(matrix, image, allocator, route, name))
     }
     when = time.strftime("%Y-%m-%d %H:%M")
-    yield f"Written {when} by commit {commit('soak')}, seed {SOURCES.seed}, on {_machine()}."
+    yield f"Written {when} by commit {commit('soak')}, seed {SOURCES.seed}, on {machine()}."
     for image in images:
         yield ""
         library = f"libmemproxy.so of commit {library_commit}, SHA-256 {matrix.digest(image.bits)}..."
@@ -152,7 +152,8 @@ def _programs(matrix: Matrix, judged: Judged) -> Iterator[str]:
         yield f"* {route}: {', '.join(words) or 'none'}"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Processors, memory and kernel."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -23,12 +23,12 @@ from soak.image import PLACE, USER, Image
 
 LIBRARY = "/usr/local/lib/memproxy/libmemproxy.so"
 
-ENTER = """
+MOUNTS = """
 set -e
 mount -t tmpfs -o size=6g,mode=755 soak {mount}
 cd {mount}
 mkdir upper work root
-mount -t overlay overlay -o lowerdir={image},upperdir=upper,workdir=work root
+mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work} root
 cd root
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
@@ -42,6 +42,10 @@ ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
+"""
+"""What makes a system of an image, before anything of it is started."""
+
+ENTER = """
 mkdir -p result home/soak
 chown {user}:{user} home/soak
 mount --bind {result} result
@@ -84,19 +88,39 @@ def run(
         shutil.rmtree(result)
     result.mkdir(parents=True)
     os.chown(result, USER, USER)
-    mount = PLACE.resolve() / "mounts" / result.name
-    mount.mkdir(parents=True, exist_ok=True)
     (result / "preload").write_text("".join(file + "\n" for file in preload))
     (result / "conf").write_text(conf)
     (result / "start").write_text(script)
     enter = ENTER.format(
-        mount=shlex.quote(str(mount)),
-        image=shlex.quote(str(image.root)),
+        mount="{mount}",
         result=shlex.quote(str(result.resolve())),
         library=shlex.quote(str(library.resolve())) if library else "/dev/null",
         directory=os.path.dirname(LIBRARY),
         user=USER,
     )
+    return contained(str(image.root), enter, result, seconds, watched=library is not None)
+
+
+def contained(
+    lower: str,
+    enter: str,
+    result: Path,
+    seconds: float,
+    *,
+    watched: bool,
+    upper: str = "upper",
+    work: str = "work",
+    namespaces: Sequence[str] = (),
+) -> Ran:
+    """Run `enter` where MOUNTS has made a system of `lower`; what it prints goes to the file `output` of `result`.
+
+    `{mount}` in it is where the system is mounted, and its directory `root` the working directory. `upper` and `work`
+    are directories for what is changed; in memory if they are not given. `namespaces` are further ones, as unshare(1)
+    calls them. After `seconds` all is killed.
+    """
+    mount = PLACE.resolve() / "mounts" / result.name
+    mount.mkdir(parents=True, exist_ok=True)
+    names = {"mount": shlex.quote(str(mount)), "lower": shlex.quote(lower), "upper": upper, "work": work}
     # Whatever ends this process ends unshare, and that the first process of the namespace, and that all others.
     # Of a command in the background a shell has the interrupt ignored, which tests of python's would find out.
     words = [
@@ -110,11 +134,12 @@ def run(
         "--pid",
         "--ipc",
         "--uts",
+        *namespaces,
         "--fork",
         "--kill-child",
         "bash",
         "-c",
-        enter,
+        MOUNTS.format(**names) + enter.replace("{mount}", names["mount"]),
     ]
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
     started = time.monotonic()
@@ -128,7 +153,7 @@ def run(
             start_new_session=True,
         )
         try:
-            with Census(process.pid) if library else contextlib.nullcontext() as census:
+            with Census(process.pid) if watched else contextlib.nullcontext() as census:
                 status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None

@@ -1,0 +1,17 @@
+find /usr/share /usr/include -xdev -type f 2>/dev/null | LC_ALL=C sort > files
+say find wc -l files
+say sort bash -c 'LC_ALL=C.UTF-8 sort --parallel=2 -S 20M -r files files files | uniq -c | sort -k2 | sha256sum'
+say shuf bash -c 'shuf --random-source=/usr/bin/perl files | sort | cmp - files && echo the same'
+say tar bash -c 'head -n 3000 files | tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf all.tar -T - 2>/dev/null; tar -tvf all.tar | sha256sum; mkdir x; tar -xf all.tar -C x; find x -type f | wc -l; diff -r x/usr/include/linux /usr/include/linux && echo no difference'
+say gzip bash -c 'gzip -n9 < all.tar | tee all.tgz | sha256sum; gzip -dc all.tgz | cmp - all.tar && echo equal'
+say xz bash -c 'xz -T2 -2 -c all.tar > all.xz; xz -dc all.xz | cmp - all.tar && echo equal; bzip2 -c all.tar | bzip2 -dc | cmp - all.tar && echo equal'
+say sums bash -c 'xargs -n 500 sha256sum < <(head -n 3000 files) | sha256sum'
+say text bash -c 'cat $(head -n 400 files) 2>/dev/null | tr -cs A-Za-z "\n" | LC_ALL=C sort | uniq -c | sort -rn | head -n 50'
+say awk bash -c 'awk -F/ "{ n[\$NF]++; t += length(\$0) } END { for (k in n) if (n[k] > 40) print n[k], k; print t }" files | sort'
+say sed bash -c 'sed -E "s#(/[^/]+)(/[^/]+)#\2\1#; y/abc/xyz/" files | sha256sum'
+say grep bash -c 'grep -rhoE "[a-z]+_t\b" /usr/include/linux | sort | uniq -c | sort -rn | head -n 20'
+say cut bash -c 'cut -d/ -f2-4 files | sort -u | head -n 50; comm -12 <(head -n 500 files) <(tail -n +250 files) | wc -l; join <(seq 1000 | sort) <(seq 0 3 3000 | sort) | wc -l'
+say factor bash -c 'seq 100000000000 100000000400 | factor | sha256sum; printf "a b\nb c\nc d\n" | tsort'
+say split bash -c 'split -n 7 -d all.tar part; cat part* | cmp - all.tar && od -A d -t x1z -N 64 all.tar'
+say cp bash -c 'cp -a x y; find y | wc -l; ls -lnR --time-style=+ y | sha256sum; stat -c "%a %u %s" y/usr; rm -r y; ls y'
+say messages bash -c 'ls /none; cat /; cp; sort --what; date -d nonsense'

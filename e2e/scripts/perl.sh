@@ -1,0 +1,7 @@
+say hashes perl -e 'my %h; $h{$_ * 7 % 100003} .= "x$_" for 1..200000; my $t = 0; $t += length for values %h; print scalar(keys %h), " $t\n"; my @s = sort { $b <=> $a } keys %h; print "@s[0..9]\n"'
+say regex perl -e 'my $t = join " ", map { "word$_" } 1..50000; my $n = () = $t =~ /(\w+?)(\d)\2\b/g; $t =~ s/(\d+)/$1*2/ge; print "$n ", length $t, "\n"; print unpack("%32C*", $t), "\n"'
+say fork perl -e '$| = 1; for my $i (1..200) { my $p = fork // die; if (!$p) { my @a = (1) x 1000; exit($i % 7) } waitpid $p, 0; $s += $? >> 8 } print "$s\n"; print `echo from a shell`; open my $f, "-|", "sort", "-r", "/etc/passwd"; print scalar(() = <$f>), "\n"'
+say modules perl -MList::Util=sum,shuffle -MDigest::SHA=sha1_hex -MStorable=dclone -MJSON::PP -MEncode -e 'my $d = { map { ("k$_" => [1..$_]) } 1..300 }; my $c = dclone $d; print sum(map { scalar @$_ } values %$c), "\n"; my $j = JSON::PP->new->canonical; my $t = $j->encode($d); print sha1_hex($t), " ", length(encode("UTF-16", $t)), "\n"; print sha1_hex($j->encode($j->decode($t))), "\n"'
+say threads perl -Mthreads -e 'my @t = map { my $n = $_; threads->create(sub { my $s = 0; $s += $_ for 1..$n * 1000; $s }) } 1..8; print join(" ", map { $_->join } @t), "\n"'
+say pod bash -c 'for m in perlfunc Pod::Man CPAN File::Find; do f=$(find /usr/share/perl /usr/share/perl5 -path "*${m//:://}.p*" | sort | head -n 1); [ -z "$f" ] || pod2text "$f" | sha256sum; done'
+say errors perl -e 'use strict; eval { die { code => 3 } }; print $@->{code}, "\n"; warn "a warning\n"; die "the end\n"'
