@@ -330,7 +330,8 @@ def _installed_allocators(facts: Facts, named: Mapping[int, str]) -> dict[int, s
     """The allocators of the generations in force, for the ABIs that nobody named one for."""
     found = {}
     for bits, known in facts.record.abis.items() if facts.record else ():
-        if bits in named:
+        is_gone = isinstance(facts, LinuxFacts) and bits not in {abi.bits for abi in facts.abis}
+        if bits in named or is_gone:
             continue
         names = [facts.member(bits, name) for name in known.files if name != generation.LIBRARY]
         digests = facts.record.generations.get(known.generation, {}) if facts.record else {}

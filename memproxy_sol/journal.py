@@ -27,6 +27,7 @@ exists at which a name leads to half a file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -112,6 +113,8 @@ def apply(
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else root.path
         hint = "memproxy-sol is run as root, as a rule" if isinstance(error, PermissionError) else None
+        if error.errno in (errno.EBUSY, errno.EXDEV):
+            hint = "something is mounted there: umount it, and type the command again"
         raise ChangeError(f"{error.strerror or error}; {_outcome(root, what)}", where=place, hint=hint) from error
 
 

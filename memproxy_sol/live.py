@@ -18,7 +18,7 @@ from memproxy_sol.errors import ServiceError
 from memproxy_sol.findings import ERROR, WARNING, Finding
 from memproxy_sol.pending import Keeper
 from memproxy_sol.plan import Plan, named_in
-from memproxy_sol.probe import Probe, Prober
+from memproxy_sol.probe import Outcome, Probe, Prober
 from memproxy_sol.services import Services
 from memproxy_sol.steps import ReplaceFile, Step, TryFile
 
@@ -108,11 +108,18 @@ class Carrying:
         self.progress("start programs")
         found = []
         for probe in probe_list.default_probes(self.root, self._abis(), self.commands).probes:
-            failure = self.prober.run(probe, {}).started
-            if failure is not None:
+            outcome = self.prober.run(probe, {})
+            failure = outcome.started
+            if failure is not None and not self._fails_anyway(outcome):
                 text = f"does not work, though memproxy is out of the configuration: it {failure}"
                 found.append(Finding("program-fails", WARNING, str(probe), text, "memproxy-sol rescue"))
         return found
+
+    def _fails_anyway(self, outcome: Outcome) -> bool:
+        """Whether a program does the same with no configuration at all: then what was put back is not the reason."""
+        none, given = self.prober.trying({})
+        alone = none.run(outcome.probe, given)
+        return alone.started is not None and (alone.status, alone.problem) == (outcome.status, outcome.problem)
 
     @property
     def served(self) -> tuple[Abi, ...]:

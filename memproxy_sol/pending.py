@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from memproxy_sol import files
+from memproxy_sol.abi import LD_SO_PRELOAD
 from memproxy_sol.errors import ChangeError, HostError
 from memproxy_sol.record import RUN_DIRECTORY
 from memproxy_sol.root import FileState, Root
@@ -136,7 +137,9 @@ def prepare(root: Root, step: TryFile) -> None:
     make_directories(root)
     candidate = root.host_path(step.candidate)
     files.discard(candidate)
-    files.write_new(candidate, FileState(step.after.data, 0o644, 0, 0))
+    # A list for root's processes alone is that while it is tried, too; what crle writes is for everybody.
+    mode = step.after.mode if step.path == LD_SO_PRELOAD else 0o644
+    files.write_new(candidate, FileState(step.after.data, mode, 0, 0))
     for name in (step.new, step.former, step.link, step.tried):
         files.discard(root.host_path(name))
     files.write_new(root.host_path(step.new), step.after)
@@ -168,6 +171,14 @@ def _check_live(root: Root, step: TryFile) -> None:
         raise ChangeError("is not a regular file, so it cannot be put back", where=step.path)
     if root.read(step.path) != step.before:
         raise ChangeError("was changed since the plan was made", where=step.path, hint="type the command again")
+
+
+def is_on_trial(root: Root, path: str) -> bool:
+    """Whether the name of a configuration file is one of our links, whatever it leads to."""
+    try:
+        return os.path.dirname(os.readlink(root.host_path(path))) == TRIAL_DIRECTORY
+    except OSError:
+        return False
 
 
 def is_live(root: Root, step: TryFile) -> bool:

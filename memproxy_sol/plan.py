@@ -220,7 +220,7 @@ def _configurations(
         done = plan_linux.configure(facts, policy, abis, directory, allocators, items)
         bits = tuple(abi.bits for abi in facts.abis)
         change = ConfigChange(LD_SO_PRELOAD, bits, done.before, done.after)
-        return [change], [] if done.step is None else [done.step], {**records, **done.records}, done.others
+        return [change], [] if done.step is None else [done.step], done.records, done.others
     assert isinstance(facts, SolarisFacts)
     changes: list[ConfigChange] = []
     configurations: list[ReplaceFile] = []

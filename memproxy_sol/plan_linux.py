@@ -28,6 +28,8 @@ from memproxy_sol.steps import ReplaceFile
 PURPOSE = "list of preloads of the runtime linker"
 SEARCH_PATH = "/etc/ld.so.conf.d/memproxy.conf"
 """Where ldconfig(8) reads the directories of the policy's library_path."""
+LATER = {"lib/x86_64-linux-gnu": ("lib/i386-linux-gnu", "lib32"), "lib64": ("lib",), "lib": ("lib32",)}
+"""`$LIB` of 32-bit packages by that of the 64-bit C library: Debian (libc6:i386, libc6-i386), Fedora, Arch."""
 ALLOCATOR = "liballocator.so"
 """What the allocators are called where those of the ABIs have different names: one line names both."""
 MODES = {"all": 0o644, "root": 0o600}
@@ -79,7 +81,19 @@ def members(
         for name in wanted:
             found.setdefault(facts.member(loader.bits, name), nothing)
         found[facts.member(loader.bits, probe_program.NAME)] = probe_program.program(loader.bits, loader.machine)
+    for lib in _later(facts):
+        for name in wanted:
+            found[f"{lib}/{name}"] = placeholder.shared_object(32, facts.machine.elf_machine[32])
     return found
+
+
+def _later(facts: LinuxFacts) -> tuple[str, ...]:
+    """What `$LIB` will stand for in a 32-bit runtime linker that the host has not yet, as its distribution has it: its
+    programs would complain at each start until the next install."""
+    here = {loader.bits: loader.lib for loader in facts.loaders}
+    if 32 in here or 64 not in here or 32 not in facts.machine.elf_machine:
+        return ()
+    return LATER.get(here[64], ())
 
 
 def _kept(facts: LinuxFacts, bits: int, files: Mapping[int, str]) -> dict[str, bytes]:

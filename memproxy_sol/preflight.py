@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import access, elf, entry, live_probe, preflight_linux, preloads
+from memproxy_sol import access, elf, entry, live_probe, pending, preflight_linux, preloads
 from memproxy_sol.abi import EM_SPARC32PLUS, LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.allocator import aligns, is_allocator
@@ -199,7 +199,10 @@ def _check_config(facts: SolarisFacts, abi: Abi, groups: Groups) -> list[Finding
         return found
     found += access.judge(facts.root, path, "config", groups)
     status = facts.root.lstat(path)
-    if status is not None and stat.S_ISLNK(status.st_mode):
+    if pending.is_on_trial(facts.root, path):
+        text = "is a link of a change that is on trial, or was cut short"
+        found.append(Finding("config-on-trial", ERROR, path, text, "memproxy-sol status tells which"))
+    elif status is not None and stat.S_ISLNK(status.st_mode):
         text = "is a symbolic link, which would be lost when the file is replaced"
         hint = f"put the file itself in its place: {shlex.quote(facts.root.host_path(path))}"
         found.append(Finding("config-is-link", ERROR, path, text, hint))

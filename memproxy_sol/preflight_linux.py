@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import shlex
 
-from memproxy_sol import access, elf, ld_so_preload, plan_linux
+from memproxy_sol import access, elf, ld_so_preload, pending, plan_linux
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.elf import Library
 from memproxy_sol.errors import ElfError
 from memproxy_sol.exclusions import LIST_PATH
 from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
-from memproxy_sol.hosts.linux import MEMORY_FILE_SYSTEMS, LinuxFacts, is_link
+from memproxy_sol.hosts.linux import MEMORY_FILE_SYSTEMS, LinuxFacts, is_link, is_mounted, is_volatile
 from memproxy_sol.ld_so_preload import is_ours
 from memproxy_sol.policy import Policy
+from memproxy_sol.record import RUN_DIRECTORY
 from memproxy_sol.sandboxes import UNIT_DIRECTORIES
 
 C_LIBRARY = frozenset(
@@ -37,6 +38,12 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
     if facts.preload.problem:
         away = access.aside(root, LD_SO_PRELOAD)
         found.append(Finding("config-unusable", ERROR, LD_SO_PRELOAD, facts.preload.problem, away))
+    elif root.is_live and is_mounted(root, LD_SO_PRELOAD):
+        text = "is mounted from elsewhere, so that it cannot be replaced by a rename"
+        found.append(Finding("config-mounted", ERROR, LD_SO_PRELOAD, text, f"umount {LD_SO_PRELOAD}"))
+    elif pending.is_on_trial(root, LD_SO_PRELOAD):
+        text = "is a link of a change that is on trial, or was cut short"
+        found.append(Finding("config-on-trial", ERROR, LD_SO_PRELOAD, text, "memproxy-sol status tells which"))
     elif is_link(root):
         text = "is a symbolic link, which would be lost when the file is replaced"
         hint = f"put the file itself in its place: {shlex.quote(root.host_path(LD_SO_PRELOAD))}"
@@ -50,6 +57,10 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
             text = f"has {theirs[0]} for every user, which a list for root alone would take from them"
             hint = 'take it out, or leave scope = "root" out of the policy'
             found.append(Finding("scope-others", ERROR, LD_SO_PRELOAD, text, hint))
+    if root.is_live and not is_volatile(root, RUN_DIRECTORY):
+        text = "is on a file system that a reboot does not empty: what is on trial then stays, unless a command ends it"
+        hint = "mount a tmpfs on /run, or do without --try"
+        found.append(Finding("run-persistent", WARNING, RUN_DIRECTORY, text, hint))
     if policy.scope == "services":
         found += _check_services(facts, policy)
     generations = f"{policy.prefix}/lib/memproxy"

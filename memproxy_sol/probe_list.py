@@ -123,7 +123,12 @@ def default_probes(
         elif size_of in bits:
             chosen.append((" ".join(command), command, size_of))
     users = [None] if user is None else [None, user]
-    probes = [Probe(name, command, size, who) for name, command, size in dict.fromkeys(chosen) for who in users]
+    probes = [
+        Probe(name, command, size, who)
+        for name, command, size in dict.fromkeys(chosen)
+        for who in users
+        if who is None or safe.reaches(command[0])
+    ]
     if secure and user is not None:
         # Root's ids are not changed by a program of root's, which is then not set-id in the runtime linker's sense.
         for size in bits:
@@ -185,6 +190,11 @@ class _Safe:
         text = f"is not tried, since root does not start what others can change: {wrong.where} {wrong.text}"
         self._left_out[path] = Finding("trial-not-tried", NOTE, path, text, wrong.hint)
         return False
+
+    def reaches(self, path: str) -> bool:
+        """Whether every user may start what lies at `path`: our own Python may lie below a closed directory."""
+        judged = access.judge(self.root, path, "program", self._groups)
+        return not any(one.identifier.endswith(("-unreadable", "-unsearchable")) for one in judged)
 
     def findings(self) -> tuple[Finding, ...]:
         """One for each program that was left out."""

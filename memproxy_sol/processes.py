@@ -85,7 +85,8 @@ def _configured_linux(facts: LinuxFacts) -> dict[int, Configured]:
     paths = (facts.root.lstat(LD_SO_PRELOAD), facts.root.stat(LD_SO_PRELOAD))
     times = [status.st_ctime for status in paths if status is not None]
     found = {}
-    for bits in facts.record.abis if facts.record else [abi.bits for abi in facts.abis]:
+    here = [abi.bits for abi in facts.abis]
+    for bits in [bits for bits in here if facts.record is None or bits in facts.record.abis]:
         library = ld_so_preload.expand(ours[0], facts.loader(bits).lib, None, "") if ours and times else None
         if library is not None:
             late = facts.mounted_later(os.path.dirname(library)) is not None

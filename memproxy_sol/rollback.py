@@ -292,7 +292,7 @@ class _Rollback:
             self.findings.append(Finding("config-unusable", WARNING, LD_SO_PRELOAD, text, hint))
             return ConfigChange(LD_SO_PRELOAD, bits, before, before), [], dict(self.record.abis)
         was = self.was.get(LD_SO_PRELOAD, Was(now, now, ""))
-        known = dict(self.record.abis)
+        known = {one: record for one, record in self.record.abis.items() if one in bits}
         if now == was.before or was.is_ours(now):
             state = was.before
             wrong = self._unusable(facts, b"" if state is None else state.data)

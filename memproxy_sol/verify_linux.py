@@ -158,10 +158,13 @@ class LinuxChecker(Checker):
         """What stands for an ABI that gets no library: missing or damaged, its runtime linker complains."""
         for loader in self.facts.loaders:
             known = record.abis.get(loader.bits)
-            for name in members:
-                place, _, file = name.rpartition("/")
-                if place == loader.lib and file not in (known.files if known is not None else ()):
+            mine = [name for name in members if name.rpartition("/")[0] == loader.lib]
+            for name in mine:
+                if name.rpartition("/")[2] not in (known.files if known is not None else ()):
                     self._library(ABIS[loader.bits], directory, name, record)
+            if members and not mine:
+                text = f"has nothing for {loader.path}, which came later: {self.dies.format(abi=f'{loader.bits}-bit')}"
+                self.add("linker-unserved", ERROR, directory, text, self.install())
 
 
 def _wanted(record: Record) -> list[str]:

@@ -159,6 +159,34 @@ def is_link(root: Root) -> bool:
     return status is not None and stat.S_ISLNK(status.st_mode)
 
 
+def is_mounted(root: Root, path: str) -> bool:
+    """Whether a file of the running system is a mount point, as containers have them."""
+    return any(point == path for point, _ in _mounts(root))
+
+
+def is_volatile(root: Root, path: str) -> bool:
+    """Whether a path of the running system lies in memory; also where that is not known."""
+    resolved = root.resolve(path)
+    over = [(point, kind) for point, kind in _mounts(root) if f"{resolved}/".startswith(f"{point.rstrip('/')}/")]
+    deepest = max((len(point) for point, _ in over), default=0)
+    kinds = [kind for point, kind in over if len(point) == deepest]
+    return not kinds or kinds[-1] in ("tmpfs", "ramfs")
+
+
+def _mounts(root: Root) -> list[tuple[str, str]]:
+    """The mount points of this process's namespace with their types, in their order (proc(5), mountinfo)."""
+    try:
+        state = root.read("/proc/self/mountinfo")
+    except HostError:
+        return []
+    found = []
+    for line in state.data.decode("utf-8", "surrogateescape").splitlines() if state is not None else ():
+        words, _, rest = line.partition(" - ")
+        if len(words.split()) > 4 and rest:
+            found.append((words.split()[4], rest.split()[0]))
+    return found
+
+
 def abis_of(facts: LinuxFacts, bits: tuple[int, ...] | None) -> tuple[Abi, ...]:
     """The ABIs to configure: those of `bits`, or all that the host has. HostError for one that it has not."""
     if bits is None:
