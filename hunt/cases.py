@@ -15,7 +15,6 @@ from memproxy_sol import change
 from memproxy_sol.errors import RefusedError
 from memproxy_sol.lock import locked
 from memproxy_sol.root import Root
-from tests.host.laboratory import Bricked, Fault
 
 GUARD_CALLS = 40
 """More than a guard makes; what is not met is no case."""
@@ -36,6 +35,8 @@ class Scenario:
     """Whether it is the next boot that finishes what the command did."""
     fails: bool = False
     """Whether a probe fails once the change is in force, so that it is taken back."""
+    keeps_files: bool = True
+    """Whether what is taken back leaves the very files that were there, and not others of the same content."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Hunt:
     def __init__(self, ground: Ground, scenario: Scenario) -> None:
         self.ground, self.scenario = ground, scenario
         self.struck = 0
+        self.beyond = GUARD_CALLS + 1
         ground.put_back("new")
         for command in scenario.before:
             status, said = ground.run(command)
@@ -104,35 +106,25 @@ class Hunt:
             raise RuntimeError(problem)
         self.former = ground.snapshot()
         ground.put_back(scenario.name)
-        self._faults()
+        ground.let_fail(scenario.fails)
         self.calls = ["guard"] * GUARD_CALLS if scenario.guard else ground.count(scenario.command)
         if scenario.guard:
             ground.run(scenario.command)
         self.later = self._later()
         ground.end_guards()
 
-    def _faults(self) -> None:
-        """Let a program fail where the configurations are on trial."""
-        lab = self.ground.lab
-        lab.faults.clear()
-        if self.scenario.fails:
-            live = self.ground.top / "var/ld/ld.config"
-            said = b"ld.so.1: a program: fatal: relocation error\n"
-            fault = Fault(status=-9, works=False, err=said, when=lambda argv: live.is_symlink())
-            lab.faults.update(dict.fromkeys(("/usr/bin/ls", "/usr/bin/true"), fault))
-
     def _later(self) -> dict[str, str]:
         """What the command leads to if nothing happens; a trial is confirmed."""
-        if "--try" in self.scenario.command:
+        if "--try" in self.scenario.command and ";" not in self.scenario.command:
             status, said = self.ground.run(("confirm",))
             if status:
                 raise RuntimeError(f"confirm ended with {status}: {said}")
         if self.scenario.boots:
-            self.ground.lab.boot()
+            self.ground.boot()
         if self.scenario.fails and self.scenario.command == METHOD:
             # Killed before it began, the next boot tries it again, and then nothing fails.
             self.ground.put_back(self.scenario.name)
-            self.ground.lab.faults.clear()
+            self.ground.let_fail(False)
             self.ground.run(METHOD)
         return self.ground.snapshot()
 
@@ -145,22 +137,28 @@ class Hunt:
     def judge(self, case: Case) -> str | None:
         """What is wrong after the case; None if all is well."""
         ground = self.ground
+        if self.scenario.guard and case.number >= self.beyond:
+            return None
         ground.put_back(self.scenario.name)
-        self._faults()
-        struck = ground.top.with_name("struck")
-        struck.unlink(missing_ok=True)
-        calls = Calls(case.number, case.deed, ground.concerns, guard=self.scenario.guard, struck=str(struck))
+        ground.let_fail(self.scenario.fails)
+        self.identity = ground.identity()
+        ground.struck.unlink(missing_ok=True)
+        calls = Calls(case.number, case.deed, ground.concerns, guard=self.scenario.guard, struck=str(ground.struck))
         status, said = ground.run(self.scenario.command, calls)
         try:
-            if not struck.exists():
+            if not ground.struck.exists():
+                self.beyond = case.number
                 return None if self.scenario.guard else f"nothing was struck, it ended with {status}: {said[-400:]}"
             self.struck += 1
             if case.deed in KILLS and status != KILLED and not self.scenario.guard:
                 return f"was not killed, but ended with {status}: {said[-400:]}"
-            ground.lab.faults.clear()
-            dead = ground.lab.brick()
+            ground.let_fail(False)
+            dead = ground.brick()
             if dead:
                 return f"BRICK: {dead}"
+            problem = ground.looked_at()
+            if problem:
+                return problem
             # Killed after one call is killed before the next: either state is judged, once with a reboot, once without.
             if case.deed == "kill after":
                 return self._boot() or self._next()
@@ -171,12 +169,8 @@ class Hunt:
     def _boot(self) -> str | None:
         ground = self.ground
         ground.end_guards()
-        try:
-            ground.lab.boot()
-        except Bricked as error:
-            return f"BRICK: it does not boot: {error}"
-        dead = ground.lab.brick()
-        return f"BRICK after a reboot: {dead}" if dead else None
+        dead = ground.boot() or ground.brick()
+        return f"BRICK after a reboot: {dead}" if dead else ground.looked_at()
 
     def _next(self) -> str | None:
         """The next command mends, and leaves one of the two states; the command again leads to the later one."""
@@ -191,7 +185,9 @@ class Hunt:
         if found not in (self.former, self.later):
             former, later = difference(found, self.former), difference(found, self.later)
             return f"IN BETWEEN: from the former state {former}; from the later {later}"
-        dead = ground.lab.brick()
+        if found == self.former and ground.identity() != self.identity and self.scenario.keeps_files:
+            return f"ANOTHER FILE: the former state, but {ground.identity()} instead of {self.identity}"
+        dead = ground.brick()
         return f"BRICK after mending: {dead}" if dead else None
 
 

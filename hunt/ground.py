@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
@@ -30,6 +30,7 @@ from memproxy_sol.elf import Library
 from memproxy_sol.smf import Smf
 from memproxy_sol.smf_manifest import FMRI
 from tests.host import live as lives
+from tests.host.laboratory import Bricked, Fault
 
 OWN = ("/var/opt/memproxy/changes", "/var/run/memproxy", "/var/svc/log", "/etc/svc", "/var/log", "/proc")
 """What may differ between equal states: journals, what does not survive a boot, what SMF writes for itself."""
@@ -49,14 +50,15 @@ class Ground:
         self.live = lives.build(top, objects, _Unread(), patch, release)  # type: ignore[arg-type]
         # Nobody waits: SMF of the laboratory goes on whenever it is asked.
         patch.setattr(Smf.__init__, "__defaults__", (None, time.monotonic, lambda seconds: None))
-        for module in pkgutil.walk_packages(memproxy_sol.__path__, "memproxy_sol."):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)  # once, and not in each child
+        import_all()
         self.lab = self.live.lab
         self.top = top
-        self._remember_objects(patch)
+        self.struck = top.with_name("struck")
+        places = (self.objects, self.top / "lib")
+        self.remember_objects(patch, (path for place in places for path in place.rglob("*.so*")))
 
-    def _remember_objects(self, patch: pytest.MonkeyPatch) -> None:
+    @staticmethod
+    def remember_objects(patch: pytest.MonkeyPatch, objects: Iterable[Path]) -> None:
         """Objects are taken apart once, and not in each child: what they are depends on their content alone."""
         known: dict[bytes, Library] = {}
         take_apart = elf.read
@@ -68,9 +70,8 @@ class Ground:
                 found = None
             return take_apart(path) if found is None else replace(found, path=path)
 
-        for place in (self.objects, self.top / "lib"):
-            for path in place.rglob("*.so*"):
-                known[hashlib.sha256(path.read_bytes()).digest()] = take_apart(os.fspath(path))
+        for path in objects:
+            known[hashlib.sha256(path.read_bytes()).digest()] = take_apart(os.fspath(path))
         patch.setattr(elf, "read", read)
 
     def keep(self, name: str) -> None:
@@ -104,16 +105,7 @@ class Ground:
         def work() -> int:
             if calls is None:
                 return _command(arguments)
-            execute = self.lab.execute
-
-            def aside(*words: Any, **options: Any) -> Any:
-                calls.paused = True  # a command of the host is a process of its own, which outlives us
-                try:
-                    return execute(*words, **options)
-                finally:
-                    calls.paused = False
-
-            self.lab.execute = aside  # type: ignore[method-assign]
+            self.set_aside(calls)
             with calls.watching():
                 status = _command(arguments)
             print("\n".join((_MARK, *calls.seen)), end="")
@@ -123,6 +115,48 @@ class Ground:
         self.said, _, seen = result.out.decode("utf-8", "replace").partition(_MARK + "\n")
         self.seen = seen.split("\n")
         return result.status, self.said + result.err.decode("utf-8", "replace")
+
+    def set_aside(self, calls: Calls) -> None:
+        """Count nothing while a command of the host runs: it is a process of its own, which outlives us."""
+        execute = self.lab.execute
+
+        def aside(*words: Any, **options: Any) -> Any:
+            calls.paused = True
+            try:
+                return execute(*words, **options)
+            finally:
+                calls.paused = False
+
+        self.lab.execute = aside  # type: ignore[method-assign]
+
+    def let_fail(self, fails: bool) -> None:
+        """Let a program fail where the configurations are on trial, or no more."""
+        self.lab.faults.clear()
+        if fails:
+            live = self.top / "var/ld/ld.config"
+            said = b"ld.so.1: a program: fatal: relocation error\n"
+            fault = Fault(status=-9, works=False, err=said, when=lambda argv: live.is_symlink())
+            self.lab.faults.update(dict.fromkeys(("/usr/bin/ls", "/usr/bin/true"), fault))
+
+    def brick(self) -> str | None:
+        """Which program of which ABI, as root or another user, does not start; None if all do."""
+        return self.lab.brick()
+
+    def boot(self) -> str | None:
+        """Reboot; what is wrong with that."""
+        try:
+            self.lab.boot()
+        except Bricked as error:
+            return f"it does not boot: {error}"
+        return None
+
+    def looked_at(self) -> str | None:
+        """What is wrong with what our commands say that change nothing."""
+        return None
+
+    def identity(self) -> dict[str, tuple[int, int]]:
+        """Of each file that has to be the very one again after an undo, what tells it from another."""
+        return {}
 
     def run_here(self, arguments: Sequence[str]) -> tuple[int, str]:
         """`run` without a process of its own, which takes half as long; nothing can be struck."""
@@ -195,6 +229,13 @@ class Ground:
         """Until whatever guards a trial has come to its end."""
         while self.guards():
             time.sleep(0.05)
+
+
+def import_all() -> None:
+    """Import the package once, and not in each child."""
+    for module in pkgutil.walk_packages(memproxy_sol.__path__, "memproxy_sol."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def _command(arguments: Sequence[str]) -> int:
