@@ -133,7 +133,9 @@ def look(
 def processes_that_map(
     root: Root, directory: str, *, proc: str | None = None, kernel: str = SOLARIS
 ) -> tuple[int, ...] | None:
-    """Process ids, ascending, that map a file below the target's `directory`; None if it cannot be told.
+    """Other processes that map a file below the target's `directory`, ascending; None if it cannot be told.
+
+    This one does not count: what it has mapped stays while it lives, and it starts nothing with it.
 
     `kernel` is the target's. Another kernel runs none of its programs, so there the answer is: none. On its own an
     image may be the root of a running zone, container or chroot.
@@ -148,7 +150,7 @@ def processes_that_map(
         numbers = sorted(int(name) for name in os.listdir(place) if name.isascii() and name.isdigit())
         for pid in numbers:
             try:
-                if maps_file_below(place, pid, prefix):
+                if pid != os.getpid() and maps_file_below(place, pid, prefix):
                     users.append(pid)
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended meanwhile, or belongs to the kernel

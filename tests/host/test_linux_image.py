@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 
 import pytest
 
@@ -50,14 +51,25 @@ def test_purge_leaves_the_image_as_it_was(linux_image: LinuxImage) -> None:
 def test_a_generation_that_a_process_maps_is_kept_until_it_has_ended(linux_installed: LinuxImage) -> None:
     image, generation = linux_installed, linux_installed.generation()
     with open(image.member(64, "libmemproxy.so"), "rb") as stream:
-        mapping = mmap.mmap(stream.fileno(), 4096, prot=mmap.PROT_READ)
-    assert image.run("uninstall", "--purge") == 0
-    assert f"is kept: process {os.getpid()} still maps it" in image.out
-    assert generation.exists()
-    mapping.close()
+        own = mmap.mmap(stream.fileno(), 4096, prot=mmap.PROT_READ)
+    ready, child = os.pipe(), os.fork()
+    if child == 0:
+        os.write(ready[1], b"x")
+        signal.pause()
+    os.read(ready[0], 1)
+    # The names in the /proc of this image: this process, which does not count, and the other.
+    (image.path.parent / f"proc/{child}").symlink_to(f"/proc/{child}")
+    try:
+        assert image.run("uninstall", "--purge") == 0
+        assert f"is kept: process {child} still maps it" in image.out
+        assert generation.exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert image.run("uninstall", "--purge") == 0
     assert not generation.exists()
     assert not (image / "var/opt/memproxy").exists()
+    own.close()
 
 
 @pytest.mark.parametrize("first", [32, 64])
