@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from memproxy_sol.errors import ElfError
 
+ET_EXEC = 2
 ET_DYN = 3
 SIZE = 20
 """Bytes that `parse` needs."""

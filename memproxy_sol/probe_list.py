@@ -43,6 +43,17 @@ CPLUSPLUS = tuple(
 """Usual programs in C++. Which of them is one is seen by what it needs."""
 CPLUSPLUS_LIBRARIES = ("libstdc++.so", "libCrun.so", "libc++.so")
 
+WORK = (
+    "import os, threading; work = lambda: [bytearray(n * 997) for n in range(200)]; "
+    "threads = [threading.Thread(target=work) for n in range(4)]; "
+    "[one.start() for one in threads]; [one.join() for one in threads]; child = os.fork(); "
+    "child or (work(), os._exit(0)); os._exit(os.waitpid(child, 0)[1] and 1)"
+)
+"""What Python does when it is tried: allocators fail in threads and in children, if they do not at once."""
+
+SHELL = ("sh", "-c", 'test "`(echo a; (echo b) | cat)`" = "a\nb"')
+"""A shell with children that do not call exec: allocators have failed just there. Bourne's own can do it, too."""
+
 SET_ID = (
     ("mount",),
     ("uptime",),
@@ -86,8 +97,7 @@ def default_probes(
     own: Mapping[int, tuple[str, ...]] | None = None,
     scope: str = "all",
 ) -> ProbeList:
-    """The probes for a change of `abis`: the usual programs of the host, and the policy's `commands`; of an ABI of
-    which the host has none, that of `own`.
+    """The probes for a change of `abis`: the usual programs of the host, those of `own`, and the policy's `commands`.
 
     Each as root and, unless the `scope` is root's processes, as an unprivileged user. `secure` is whether set-id
     programs are to get libmemproxy: those that are not print a warning at each start, which says nothing.
@@ -101,9 +111,10 @@ def default_probes(
     safe = _Safe(root)
     chosen: list[tuple[str, tuple[str, ...], int]] = []
     for size in bits:
-        usual = _first(safe, HARMLESS, [size], lambda path: True)
+        chosen += _first(safe, HARMLESS, [size], lambda path: True)
         ours = (own or {}).get(size)
-        chosen += usual if usual or ours is None else [(f"{NAME} by {ours[0]}", ours, size)]
+        chosen += [] if ours is None else [(f"{NAME} by {ours[0]}", ours, size)]
+    chosen += _first(safe, [SHELL], bits, lambda path: True) if own else []
     shell = _login_shell(root)
     python = _python(safe)
     for name, command in (("login shell", (shell, "-c", "exit 0")), ("python", python)):
@@ -258,4 +269,4 @@ def _python(safe: _Safe) -> tuple[str, ...]:
     own = [sys.executable] if root.path == "/" and sys.executable else []
     # Its own is started as root already, whoever may change it.
     found = next((path for path in (*own, *names) if root.exists(path) and (path in own or safe(path))), None)
-    return () if found is None else (found, "-S", "-E", "-c", "pass")
+    return () if found is None else (found, "-S", "-E", "-c", WORK)

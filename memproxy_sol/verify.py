@@ -248,7 +248,7 @@ class Checker:
     def dependencies(self, record: Record) -> None:
         """Judge what the libraries need, where that may go away; nothing of it is allowed on Solaris."""
 
-    def _library(self, abi: Abi, directory: str, name: str, record: Record) -> None:
+    def _library(self, abi: Abi, directory: str, name: str, record: Record, kind: int = elf_header.ET_DYN) -> None:
         path = f"{directory}/{name}"
         mend = self.install(abi.bits)
         findings = access.judge(self.root, path, "library", self.groups)
@@ -268,13 +268,13 @@ class Checker:
             return
         if state is None:
             return
-        problem = self._wrong_object(abi, state.data)
+        problem = self._wrong_object(abi, state.data, kind)
         if problem is not None:
             self.add(problem[0], ERROR, path, f"{problem[1]}: {self.dies.format(abi=abi.name)}", mend)
         elif not self._intact(directory, name, state.data, record):
             self.add("library-changed", ERROR, path, "is not the file that was installed", mend)
 
-    def _wrong_object(self, abi: Abi, data: bytes) -> tuple[str, str] | None:
+    def _wrong_object(self, abi: Abi, data: bytes, kind: int) -> tuple[str, str] | None:
         try:
             header = elf_header.parse(data)
         except ElfError as error:
@@ -286,7 +286,7 @@ class Checker:
             return "library-wrong-class", f"is {header.bits}-bit, not {abi.name}"
         if header.machine not in machines:
             return "library-wrong-machine", f"is for ELF machine {header.machine}, not for {self.facts.machine.name}"
-        if header.kind != elf_header.ET_DYN:
+        if header.kind != kind:
             return "library-not-shared", f"is of ELF type {header.kind}, not a shared object"
         return None
 

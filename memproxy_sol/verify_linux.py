@@ -5,7 +5,7 @@ Standard library and own modules only: this runs at boot.
 
 from __future__ import annotations
 
-from memproxy_sol import access, ld_so_preload, plan_linux, systemd_unit
+from memproxy_sol import access, elf_header, ld_so_preload, plan_linux, probe_program, systemd_unit
 from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
@@ -160,8 +160,10 @@ class LinuxChecker(Checker):
             known = record.abis.get(loader.bits)
             mine = [name for name in members if name.rpartition("/")[0] == loader.lib]
             for name in mine:
-                if name.rpartition("/")[2] not in (known.files if known is not None else ()):
-                    self._library(ABIS[loader.bits], directory, name, record)
+                file = name.rpartition("/")[2]
+                if file not in (known.files if known is not None else ()):
+                    kind = elf_header.ET_EXEC if file == probe_program.NAME else elf_header.ET_DYN
+                    self._library(ABIS[loader.bits], directory, name, record, kind)
             if members and not mine:
                 text = f"has nothing for {loader.path}, which came later: {self.dies.format(abi=f'{loader.bits}-bit')}"
                 self.add("linker-unserved", ERROR, directory, text, self.install())

@@ -41,3 +41,38 @@ def test_the_runtime_linker_starts_it_and_it_ends_with_0(tmp_path: Path, bits: i
 def test_another_machine() -> None:
     with pytest.raises(HostError, match="there is no program to try for 64-bit objects of ELF machine 22"):
         probe_program.program(64, 22)
+
+
+@pytest.mark.parametrize(("bits", "machine"), [(32, 3), (64, 62)])
+def test_the_code_is_what_the_listing_says(tmp_path: Path, bits: int, machine: int) -> None:
+    table = range(probe_program.BASE + probe_program.TABLE, 1 << 30, bits // 8)
+    places = dict(zip(probe_program.FUNCTIONS, table))
+    symbols = [text for name, place in places.items() for text in ("--defsym", f"{name.upper()}={place}")]
+    source, made, code = tmp_path / "probe.s", tmp_path / "probe.o", tmp_path / "probe.bin"
+    source.write_text(probe_program.LISTINGS[bits])
+    subprocess.run(["as", f"--{bits}", *symbols, "-o", made, source], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", made, code], check=True)
+    assert code.read_bytes() == bytes.fromhex(probe_program.CODE[machine])
+
+
+BROKEN = {
+    "at its first call": "void *malloc(size_t n) { abort(); }",
+    "in a child": "static pid_t own; void *malloc(size_t n) { if (!own) own = getpid(); if (own != getpid()) abort();"
+    " static char heap[1 << 22]; static size_t used; char *p = heap + used; used += (n + 63) & ~63; return p; }",
+    "when it is to free": "void free(void *block) { if (block) abort(); }",
+    "by giving nothing": "void *realloc(void *block, size_t n) { return 0; }",
+    "by memory that is not zero": "void *calloc(size_t n, size_t m) { return memset(malloc(n * m), 7, n * m); }",
+}
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_allocator_that_fails(tmp_path: Path, bits: int, case: str) -> None:
+    loader: Loader = needs.loader(bits)
+    source, library, path = tmp_path / "bad.c", tmp_path / "bad.so", tmp_path / "probe"
+    headers = "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
+    source.write_text(headers + BROKEN[case] + "\n")
+    needs.compile_program(source, bits, library, "-shared", "-fPIC", "-O1", "-fno-builtin")
+    path.write_bytes(probe_program.program(bits, loader.machine))
+    said = subprocess.run([loader.path, path], env={"LD_PRELOAD": str(library)}, capture_output=True, check=False)
+    assert said.returncode != 0
