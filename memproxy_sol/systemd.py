@@ -135,10 +135,11 @@ class Systemd:
         program = next((path for path in JOURNALCTL if self.shell.has(path)), None)
         if program is None:
             return ""
-        options = ("--no-pager", "--quiet", "--boot", "--output=cat", "--lines=20", f"--unit={unit}")
+        options = ("--no-pager", "--quiet", "--output=cat", "--lines=20")
         try:
-            ran = self.shell.run((program, *options))
-        except CommandError:
+            shown = self._run("show", "--property=InvocationID", "--value", "--", unit)
+            ran = self.shell.run((program, *options, f"_SYSTEMD_INVOCATION_ID={shown.out.strip()}"))
+        except (CommandError, SystemdError):
             return ""
         lines = [line for line in ran.out.splitlines() if line.startswith("memproxy-sol: ")]
         return printable(lines[-1]) if lines and ran.status == 0 else ""

@@ -30,7 +30,9 @@ OTHER_DIRECTORIES = ("/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
 PROGRAMS = ("/lib/systemd/systemd", "/usr/lib/systemd/systemd")
 """systemd itself."""
 _PULLS = re.compile(r".+\.(wants|requires|upholds)")
-_START = re.compile(rb'^ExecStart="((?:[^"\\\n]|\\.)*)" verify --boot$', re.MULTILINE)
+_START = re.compile(rb'^ExecStart="([^"\\\n]*)" verify --boot$', re.MULTILINE)
+_UNSAFE = frozenset("\"'\\")
+"""What systemd refuses in the path of a program, however it is quoted."""
 
 
 def runs(root: Root) -> bool:
@@ -41,11 +43,11 @@ def runs(root: Root) -> bool:
 
 def unit_with(program: str) -> bytes:
     """The unit that starts `program`, an absolute path on the target; SystemdError for one that no unit can name."""
-    if not program.startswith("/") or program.endswith("/") or not program.isprintable():
+    if not program.startswith("/") or program.endswith("/") or not program.isprintable() or _UNSAFE & set(program):
         text = "cannot be the program of the service: it is not the plain absolute path of a file"
         hint = "install memproxy-sol under such a path and name that"
         raise SystemdError(text, where=ascii(program)[1:-1][:80], hint=hint)
-    word = program.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    word = program.replace("%", "%%")
     return f"""\
 # Written by memproxy-sol, which keeps it if it is edited. A drop-in changes it, too: systemctl edit {NAME}
 [Unit]
@@ -99,10 +101,7 @@ def others(root: Root, is_ours: bool) -> tuple[str, ...]:
 def program_in(data: bytes) -> str | None:
     """The program of a unit that `unit_with` has made, None for another unit."""
     found = _START.search(data)
-    if found is None:
-        return None
-    word = re.sub(r"\\(.)", r"\1", found[1].decode("utf-8", "surrogateescape"))
-    return word.replace("%%", "%")
+    return None if found is None else found[1].decode("utf-8", "surrogateescape").replace("%%", "%")
 
 
 # Whether it is started at boot, as the files tell: what systemctl does offline.
