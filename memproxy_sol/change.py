@@ -42,7 +42,7 @@ from memproxy_sol.plan import Plan
 from memproxy_sol.policy import POLICY_PATH, Policy
 from memproxy_sol.probe import Prober
 from memproxy_sol.root import Root
-from memproxy_sol.service_preflight import check_method
+from memproxy_sol.service_preflight import check_method, check_unit
 from memproxy_sol.services import Services, State, services_of
 
 Progress = Callable[[str], None]
@@ -292,15 +292,18 @@ def carry_out(
 
 
 def _method(target: Target, facts: Facts, wanted: Policy) -> tuple[Finding, ...]:
-    """What is wrong with the service's method, started as SMF will start it; a program that is missing has a remark.
+    """What is wrong with the service's program, started as it will be; one that is missing has a remark.
 
     With a change that was cut short it is not started: it might take that back, and a plan changes nothing.
     """
     shell = target.shell
-    if shell is None or target.is_linux or not wanted.service or not facts.root.exists(wanted.program_path):
+    if shell is None or target.services is None or not wanted.service or not facts.root.exists(wanted.program_path):
         return ()
     if journal.unfinished(facts.root) is not None:
         return ()
+    if isinstance(facts, LinuxFacts):
+        found = check_unit(shell, wanted.program_path)
+        return () if found is None else (found,)
     zone = facts.live.zone if facts.live is not None else None
     found = check_method(shell, wanted.program_path, facts.root, zone or "global")
     return () if found is None else (found,)

@@ -11,9 +11,6 @@ from tests import needs
 from tests.host import systemd_machine
 from tests.host.systemd_machine import PROGRAM, Machine
 
-if systemd_machine.obstacle() is not None:
-    pytest.skip(str(systemd_machine.obstacle()), allow_module_level=True)
-
 UNIT = "memproxy.service"
 PATH = "/etc/systemd/system/memproxy.service"
 LINK = "/etc/systemd/system/sysinit.target.wants/memproxy.service"
@@ -68,6 +65,9 @@ class Host:
 
 @pytest.fixture
 def host(linux_libraries: Path) -> Iterator[Host]:
+    obstacle = systemd_machine.obstacle()
+    if obstacle is not None:
+        pytest.skip(obstacle)
     machine = Machine((linux_libraries,))
     try:
         machine.boot()
@@ -239,10 +239,24 @@ def test_a_program_with_an_odd_name(host: Host) -> None:
     assert "service-program-missing" not in host.out
 
 
-def test_a_program_that_does_not_start_takes_the_change_back(host: Host) -> None:
-    host.machine.write("/etc/memproxy.toml", 'program = "/bin/false"\n')
+@pytest.mark.parametrize(
+    ("program", "why"), [("/bin/false", "is another program"), ("/bin/true", "is another program")]
+)
+def test_a_program_that_is_not_memproxy_sol_is_refused(host: Host, program: str, why: str) -> None:
+    host.machine.write("/etc/memproxy.toml", f'program = "{program}"\n')
     assert host.install() == 1
-    assert "memproxy.service" in host.out
+    assert "error: service-method" in host.out
+    assert why in host.out
+    assert host.is_gone()
+    assert not host.exists("/var/opt/memproxy")
+
+
+def test_a_program_that_does_not_start_under_systemd_takes_the_change_back(host: Host) -> None:
+    script = 'test -z "$INVOCATION_ID" || exit 7\nexec /usr/local/bin/memproxy-sol "$@"\n'
+    host.machine.write("/opt/memproxy-sol", f"#!/bin/sh\n{script}", 0o755)
+    host.machine.write("/etc/memproxy.toml", 'program = "/opt/memproxy-sol"\n')
+    assert host.install() == 1
+    assert "memproxy.service: is failed (exit-code), enabled; the install was taken back" in host.out
     assert host.is_gone()
     assert not host.exists(LIST)
 
