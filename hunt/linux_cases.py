@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hunt.cases import Scenario
-from hunt.linux_ground import LinuxGround
+from hunt.linux_ground import FOR_ROOT, FOR_SERVICES, LinuxGround
 
 BEFORE, AFTER = ("others", "before"), ("others", "after")
 
@@ -19,12 +19,15 @@ def scenarios(ground: LinuxGround) -> tuple[Scenario, ...]:
         Scenario("install behind others", (BEFORE,), plain),
         Scenario("upgrade", (plain,), other),
         Scenario("upgrade among others", among, other),
+        Scenario("upgrade for root alone", (plain,), (*other, "--policy", FOR_ROOT)),
+        Scenario("upgrade for services", among, (*other, "--policy", FOR_SERVICES), keeps_files=False),
         Scenario("uninstall", (plain,), ("uninstall",), keeps_files=False),
         Scenario("uninstall among others", among, ("uninstall",), keeps_files=False),
         Scenario("purge", (plain, ("uninstall",)), ("uninstall", "--purge")),
         Scenario("rollback", (plain, other), ("rollback",)),
         Scenario("rollback among others", (*among, other), ("rollback",)),
         Scenario("rollback to nothing", (plain,), ("rollback",), keeps_files=False),
+        Scenario("rollback from services", (*among, (*other, "--policy", FOR_SERVICES)), ("rollback",)),
         Scenario("install --try", (), tried),
         Scenario("install --try behind others", (BEFORE,), tried),
         Scenario("confirm without its guard", (BEFORE, tried), ("confirm",)),

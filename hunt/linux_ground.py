@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,13 @@ LIBRARIES = "/tmp/libraries"
 OTHERS = "/usr/local/lib/others/$LIB"
 """Where the objects of others lie that the list names, too."""
 FIRST, LAST = f"{OTHERS}/first.so", f"{OTHERS}/last.so"
+FOR_ROOT, FOR_SERVICES = "/tmp/for-root.toml", "/tmp/for-services.toml"
+POLICIES = {
+    POLICY_PATH: (),
+    FOR_ROOT: ('scope = "root"',),
+    FOR_SERVICES: ('scope = "services"', 'services = ["cron.service"]', 'library_path = ["/usr/local/lib/others"]'),
+}
+"""Policies by path, with the lines in which each differs."""
 FAILS = "/tmp/fails"
 WITNESS = "/usr/local/bin/fails-on-trial"
 NOBODY = 65534
@@ -60,9 +68,14 @@ def ingredients(scratch: Path) -> list[tuple[Path, str, int]]:
         found += [(nothing, path.replace("$LIB", loader.lib), 0o644) for path in (FIRST, LAST)]
     witness = compile_program(Path(__file__).with_name("fails_on_trial.c"), 64, scratch / "fails-on-trial")
     found.append((witness, WITNESS, 0o755))
-    policy = scratch / "memproxy.toml"
-    policy.write_text(f'probes = ["{WITNESS} {FAILS}"]\n')
-    found.append((policy, POLICY_PATH, 0o644))
+    program = scratch / "memproxy-sol"
+    python = f'PYTHONPATH={own_root.CHECKOUT} exec {sys.executable} -m memproxy_sol "$@"'
+    program.write_text(f"#!/bin/sh\n{python}\n")
+    found.append((program, "/usr/local/bin/memproxy-sol", 0o755))
+    for path, lines in POLICIES.items():
+        policy = scratch / os.path.basename(path)
+        policy.write_text("\n".join((f'probes = ["{WITNESS} {FAILS}"]', *lines, "")))
+        found.append((policy, path, 0o644))
     return found
 
 
@@ -74,6 +87,7 @@ class LinuxGround(Ground):
             raise HostError("is not process 1 of a root of its own", where=f"process {os.getpid()}")
         self.loaders: tuple[Loader, ...] = loaders()
         self.struck = Path("/tmp/struck")
+        self.boots = 0
         self.first, self.second = self._allocators("jemalloc"), self._allocators("mimalloc")
         os.mkdir(_KEPT, 0o700)
         import_all()
@@ -183,10 +197,11 @@ class LinuxGround(Ground):
         What they load is all of one generation, libmemproxy first, or nothing of ours; and, in the order of the file,
         what others have in the list.
         """
+        for_root = os.path.exists(LD_SO_PRELOAD) and not os.stat(LD_SO_PRELOAD).st_mode & 0o004
         wanted = None if os.path.islink(LD_SO_PRELOAD) and not os.path.exists(LD_SO_PRELOAD) else self._others()
         for loader in self.loaders:
             for name, user in (("loaded", 0), ("loaded", NOBODY), ("set-id", NOBODY)):
-                problem = self._start(loader, name, user, wanted)
+                problem = self._start(loader, name, user, [] if user and for_root and wanted else wanted)
                 if problem:
                     return f"/usr/local/bin/{name}-{loader.bits} as {user} {problem}"
         for command in (["/bin/sh", "-c", "exit 0"], ["/usr/bin/id", "-u"]):
@@ -218,9 +233,19 @@ class LinuxGround(Ground):
         return None
 
     def boot(self) -> str | None:
-        """As `Ground.boot`: every process ends, and nothing of /run is left."""
+        """As `Ground.boot`: every process ends, and nothing of /run is left.
+
+        What the unit starts runs at every second boot: a system may do without it.
+        """
         self.end_guards()
         own_root.empty("/run")
+        self.boots += 1
+        dead = self.brick()
+        if dead or self.boots % 2:
+            return dead
+        status, said = self.run(("verify", "--boot"))
+        if status not in (EXIT_OK, EXIT_DIFFERENCES) or "Traceback" in said:
+            return f"verify --boot ended with {status}: {said[-600:]}"
         return None
 
     def looked_at(self) -> str | None:

@@ -56,14 +56,15 @@ def inside(work: Callable[[], Any], copies: Iterable[tuple[Path, str, int]] = ()
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
-    outer = os.fork()
-    if outer == 0:
-        os.close(reader)
-        _outer(work, tuple(copies), writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        told = stream.read()
-    os.waitpid(outer, 0)
+    with tempfile.TemporaryDirectory(prefix="memproxy-root-") as top:
+        outer = os.fork()
+        if outer == 0:
+            os.close(reader)
+            _outer(work, tuple(copies), writer, top)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as stream:
+            told = stream.read()
+        os.waitpid(outer, 0)
     answer = json.loads(told) if told else {"error": "it ended without a word"}
     if "obstacle" in answer:
         raise NoNamespaces(answer["obstacle"])
@@ -72,7 +73,7 @@ def inside(work: Callable[[], Any], copies: Iterable[tuple[Path, str, int]] = ()
     return answer["answer"]
 
 
-def _outer(work: Callable[[], Any], copies: tuple[tuple[Path, str, int], ...], writer: int) -> NoReturn:
+def _outer(work: Callable[[], Any], copies: tuple[tuple[Path, str, int], ...], writer: int, top: str) -> NoReturn:
     """Make the namespaces, and wait for process 1 of them."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -80,13 +81,12 @@ def _outer(work: Callable[[], Any], copies: tuple[tuple[Path, str, int], ...], w
         if libc.unshare(_NEW_MOUNTS | _NEW_PROCESSES) != 0:
             _tell(writer, {"obstacle": os.strerror(ctypes.get_errno())})
             os._exit(1)
-        with tempfile.TemporaryDirectory(prefix="memproxy-root-") as top:
-            first = os.fork()
-            if first == 0:
-                libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
-                _first(work, copies, writer, top)
-            os.close(writer)
-            os.waitpid(first, 0)
+        first = os.fork()
+        if first == 0:
+            libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+            _first(work, copies, writer, top)
+        os.close(writer)
+        os.waitpid(first, 0)
     finally:
         os._exit(0)
 

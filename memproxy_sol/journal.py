@@ -387,6 +387,7 @@ def _change_service(root: Root, step: ChangeService, services: Services | None, 
         return
     # Not the running system, as when it is mended from another boot environment: its next boot reads the file.
     wanted = step.before if back else step.after
+    files.discard(root.host_path(step.path) + files.NEW)  # what a killed process was about to put there
     if _is_legible(root, step.path) and root.read(step.path) != wanted.manifest:
         files.place(root, step.path, wanted.manifest)
     if step.path == systemd_unit.PATH:

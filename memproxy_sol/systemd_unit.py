@@ -149,7 +149,11 @@ def enable(root: Root) -> None:
 
 
 def disable(root: Root) -> None:
-    """Have it not started at the next boot, without systemctl; a directory that is empty then goes, as it came."""
-    for path in links(root):
+    """Have it not started at the next boot, without systemctl; a directory that is empty then goes, as it came.
+
+    So does one that was made for a link by who was killed before he made that.
+    """
+    found = links(root)
+    for path in found:
         files.remove(root, path)
-        files.remove_empty(root, [os.path.dirname(path)])
+    files.remove_empty(root, dict.fromkeys(os.path.dirname(path) for path in (*found, LINK)))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import journal
+from memproxy_sol import journal, systemd_unit
 from memproxy_sol.errors import HostError
 from memproxy_sol.root import FileState, Root
-from memproxy_sol.steps import MakeDirectory, ReplaceFile
+from memproxy_sol.steps import ChangeService, MakeDirectory, ReplaceFile, Service
 
 FILE = FileState(b"new", 0o644, 0, 0)
 
@@ -103,3 +103,39 @@ def test_a_file_that_somebody_changed_meanwhile_is_left_alone_by_undo(top: Path)
     assert change is not None
     journal.recover(Root(str(top)), change)
     assert (top / "etc/memproxy.conf").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("left", ["the sibling of its file", "the directory of its link"])
+def test_an_undo_of_the_unit_leaves_nothing_where_it_was_killed_half_way(top: Path, left: str) -> None:
+    (top / "etc").mkdir()
+    unit = Service(FILE, True, True)
+    directories = ("/etc/systemd", "/etc/systemd/system")
+    steps = (
+        *(MakeDirectory(directory, 0o755) for directory in directories),
+        ChangeService(systemd_unit.PATH, Service(None, False, False), unit, False),
+    )
+    root = Root(str(top))
+    journal.apply(root, "install", "now", [ReplaceFile("/etc/memproxy.conf", None, FILE, "a file")])
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*words: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        # What a process that is killed does not do: clean up.
+        patch.setattr(journal, "_undo", lambda *words: None)
+        patch.setattr(systemd_unit, "enable", killed)
+        with pytest.raises(Killed):
+            journal.apply(root, "install", "now", steps)
+    system = top / "etc/systemd/system"
+    if left == "the sibling of its file":
+        (system / "memproxy.service").rename(system / "memproxy.service.memproxy-new")
+    else:
+        (system / "sysinit.target.wants").mkdir()
+    change = journal.unfinished(root)
+    assert change is not None
+    assert change.begun == 3
+    journal.recover(root, change)
+    assert sorted(path.name for path in (top / "etc").iterdir()) == ["memproxy.conf"]
