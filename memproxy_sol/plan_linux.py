@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memproxy_sol import access, ld_so_preload, placeholder, probe_program
+from memproxy_sol import access, drop_ins, ld_so_preload, placeholder, probe_program
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.errors import HostError, RefusedError
 from memproxy_sol.findings import NOTE, Finding
@@ -159,7 +159,7 @@ def configure(
     step = None if here == after else ReplaceFile(LD_SO_PRELOAD, here, after, PURPOSE)
     services = policy.services if policy.scope == "services" else ()
     before, now = (None if state is None else state.data for state in (here, after))
-    written = {drop_in_path(name): drop_in(items) for name in services}
+    written = {drop_ins.path_of(name): drop_ins.content(items) for name in services}
     if policy.library_path:
         written[SEARCH_PATH] = "".join(f"{line}\n" for line in ("# by memproxy-sol", *policy.library_path)).encode()
     return Configured(before, now, step, records, written)
@@ -167,17 +167,7 @@ def configure(
 
 def is_other(path: str) -> bool:
     """Whether a file is one of those that are ours as a whole."""
-    return path == SEARCH_PATH or path.endswith(".service.d/memproxy.conf")
-
-
-def drop_in_path(service: str) -> str:
-    """The drop-in of a service of systemd that gives it libmemproxy (systemd.unit(5))."""
-    return f"/etc/systemd/system/{service}.d/memproxy.conf"
-
-
-def drop_in(items: list[str]) -> bytes:
-    """Its content. LD_PRELOAD knows `$LIB` as the file does, and its children inherit it; set-id ones do not obey."""
-    return f'# by memproxy-sol\n[Service]\nEnvironment="LD_PRELOAD={":".join(items)}"\n'.encode()
+    return path == SEARCH_PATH or drop_ins.is_drop_in(path)
 
 
 def without_ours(facts: LinuxFacts, known: Mapping[int, AbiRecord]) -> tuple[bytes, FileState | None]:
@@ -258,7 +248,8 @@ def keep(facts: Facts, wanted: Mapping[str, bytes], created: dict[str, str]) -> 
             if after is not None:
                 text = "is somebody else's file where ours has to go"
                 raise RefusedError(text, where=path, hint=access.aside(facts.root, path))
-            created.pop(path)  # theirs by now
+            created.pop(path)  # theirs by now, but for our line
+            found += edited(path, before)
             continue
         if after is None:
             created.pop(path)
@@ -267,6 +258,15 @@ def keep(facts: Facts, wanted: Mapping[str, bytes], created: dict[str, str]) -> 
         if before != after:
             found.append(ReplaceFile(path, before, after, purpose(path)))
     return found, [_then(facts, step.path) for step in found]
+
+
+def edited(path: str, state: FileState) -> list[ReplaceFile]:
+    """The step that takes our line out of a drop-in that somebody has edited; none where it has no such line."""
+    if not drop_ins.is_drop_in(path):
+        return []
+    left = drop_ins.without_ours(state.data)
+    after = None if left is None else state.with_data(left)
+    return [] if left == state.data else [ReplaceFile(path, state, after, purpose(path))]
 
 
 def purpose(path: str) -> str:

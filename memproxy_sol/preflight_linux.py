@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from memproxy_sol import access, elf, ld_so_preload, pending, plan_linux
+from memproxy_sol import access, drop_ins, elf, ld_so_preload, pending, plan_linux
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
 from memproxy_sol.access import Groups
 from memproxy_sol.elf import Library
@@ -20,7 +20,6 @@ from memproxy_sol.hosts.linux import MEMORY_FILE_SYSTEMS, LinuxFacts, is_link, i
 from memproxy_sol.ld_so_preload import is_ours
 from memproxy_sol.policy import Policy
 from memproxy_sol.record import RUN_DIRECTORY
-from memproxy_sol.sandboxes import UNIT_DIRECTORIES
 
 C_LIBRARY = frozenset(
     {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
@@ -51,7 +50,7 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
     elif facts.preload.state is not None:
         theirs = plan_linux.others(facts.preload.data)
         judged = access.judge(root, LD_SO_PRELOAD, "config", groups)
-        is_alone = policy.scope == "root" or not theirs
+        is_alone = policy.scope != "all" or not theirs
         found += [one for one in judged if one.identifier != "config-unreadable" or not is_alone]
         if policy.scope == "root" and theirs and facts.preload.state.mode & access.READ_FOR_ALL == access.READ_FOR_ALL:
             text = f"has {theirs[0]} for every user, which a list for root alone would take from them"
@@ -90,22 +89,7 @@ def _check_services(facts: LinuxFacts, policy: Policy) -> list[Finding]:
     if not policy.services:
         text = 'names no service, so that scope = "services" would serve nobody'
         return [Finding("scope-empty", ERROR, "policy services", text, 'services = ["nginx.service"]')]
-    found = []
-    for name in policy.services:
-        paths = [f"{directory}/{name}" for directory in UNIT_DIRECTORIES]
-        ours = plan_linux.drop_in_path(name)
-        for directory in UNIT_DIRECTORIES:
-            paths += [f"{directory}/{name}.d/{file}" for file in facts.root.names(f"{directory}/{name}.d")]
-        there = [path for path in paths if path != ours and facts.root.exists(path)]
-        if not there:
-            text = "is no service of this system: the drop-in would wait for one of that name"
-            found.append(Finding("service-unknown", WARNING, name, text, "systemctl list-unit-files shows them"))
-        for path in there:
-            state = facts.root.read(path)
-            if state is not None and b"LD_PRELOAD" in state.data:
-                text = "gives the service an LD_PRELOAD of its own, which ours would displace"
-                found.append(Finding("service-preloads", ERROR, path, text, f"take it out, or leave {name} out"))
-    return found
+    return [found for name in policy.services for found in drop_ins.obstacles(facts.root, name)]
 
 
 def found_at(facts: LinuxFacts, bits: int, needed: str) -> str | None:
@@ -162,7 +146,11 @@ def interposers(facts: LinuxFacts, abi: Abi) -> tuple[tuple[tuple[str, str], ...
         except ElfError as error:
             findings.append(Finding("preload-object-damaged", WARNING, place, error.what, "mend or remove it"))
             continue
-        if library.bits == abi.bits and "malloc" in library.exports:
+        if library.bits != abi.bits:
+            text = f"preloads {item}, which is {library.bits}-bit: each {abi.name} program complains of it"
+            hint = "spell it with $LIB, and give each ABI one"
+            findings.append(Finding("preload-object-class", WARNING, LD_SO_PRELOAD, text, hint))
+        elif "malloc" in library.exports:
             found.append((item, host_path))
     return tuple(found), tuple(findings)
 

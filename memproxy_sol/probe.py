@@ -110,6 +110,12 @@ class Outcome:
         return None if found is None else printable(found[0])
 
     @property
+    def _is_ignored(self) -> bool:
+        """Whether the runtime linker only says, as Linux' does, which objects it does without."""
+        lines = [found[0] for found in _COMPLAINT.finditer(_text(self.err))]
+        return all(line.startswith("ERROR: ld.so: object ") and line.endswith(": ignored.") for line in lines)
+
+    @property
     def complains_of_ours(self) -> bool:
         """Whether the runtime linker complains of something in a generation, and not of another's preload alone."""
         lines = [found[0] for found in _COMPLAINT.finditer(_text(self.err))]
@@ -133,7 +139,7 @@ class Outcome:
         if failed is not None:
             return failed
         # Of another's preload every set-id program is warned, before the change and after it.
-        if self.complaint is not None and not (self.probe.secure and not self.complains_of_ours):
+        if self.complaint is not None and (self.complains_of_ours or not (self.probe.secure or self._is_ignored)):
             return f"the runtime linker says: {self.complaint}"
         if self.probe.secure:
             return None

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from memproxy_sol import access, changes, plan_linux, preflight, processes, service_plan, systemd_unit
+from memproxy_sol import access, changes, drop_ins, plan_linux, preflight, processes, service_plan, systemd_unit
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
 from memproxy_sol.errors import HostError, LdConfigError, RefusedError
@@ -269,7 +269,9 @@ def _remove_ours(
         state = FileState(b"", 0, 0, 0)  # a FIFO, a directory: not what we made
     if state is not None and digest(state.data) != files[path]:
         host = shlex.quote(facts.root.host_path(path))
-        text = f"was changed since install and is kept ({purpose})"
+        ours = plan_linux.edited(path, state)
+        plan_steps += ours
+        text = f"was changed since install and is kept{', less our line' if ours else ''} ({purpose})"
         findings.append(Finding("file-changed", WARNING, path, text, f"rm {host}, if it is not needed"))
     elif path == facts.manifest_path and service_plan.takes_a_step(facts):
         plan_steps += service_plan.retire(facts, state, service)
@@ -316,6 +318,9 @@ def _generations_named(
             if state is not None:
                 contents[zone + path] = state.data
     named: dict[str, str] = {}
+    if isinstance(facts, LinuxFacts):
+        units = {directory: drop_ins.naming(facts.root, directory, after) for directory in generations}
+        named |= {directory: path for directory, path in units.items() if path is not None}
     for path, data in contents.items():
         for directory in generations:
             if directory.encode("utf-8", "surrogateescape") in data:

@@ -8,16 +8,18 @@ kept beside, or left alone, with a finding. Generations stay where they are, and
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memproxy_sol import access, former, ld_so_preload, plan_linux, service_plan
+from memproxy_sol import access, drop_ins, former, ld_so_preload, plan_linux, service_plan
 from memproxy_sol import entry as entries
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, LD_SO_PRELOAD, Abi
 from memproxy_sol.changes import COMPLETE, Change, Damaged, Entry
 from memproxy_sol.errors import HostError, LdConfigError, UsageError
 from memproxy_sol.findings import NOTE, WARNING, Finding
+from memproxy_sol.generation import NAMED
 from memproxy_sol.hosts.facts import Facts
 from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.hosts.solaris import SolarisFacts
@@ -263,7 +265,13 @@ class _Rollback:
         if not was.is_ours(now) and now != was.before:
             self._keep(path, f"was changed by somebody else since and is kept ({was.purpose})")
             return None
+        if drop_ins.is_drop_in(path) and was.before is not None:
+            named = [os.fsdecode(one) for one in NAMED.findall(was.before.data)]
+            if any(former.damage(self.root, one, self.generations) for one in named):
+                was = replace(was, before=None)  # what it would name is gone or damaged
         self.after[path] = was.before
+        if now == was.before:
+            return None
         return self._service(path, was, now) if is_service else ReplaceFile(path, now, was.before, was.purpose)
 
     def _service(self, path: str, was: Was, now: FileState | None) -> ChangeService | None:
@@ -304,8 +312,9 @@ class _Rollback:
                 known = {}
         else:
             state, known = self._with_ours_linux(facts, b"" if now is None else now.data, known)
+        in_services = {one: record for one, record in self.record.abis.items() if record.scope == "services"}
         if state is None or not ld_so_preload.generations_named(state.data):
-            known = {}
+            known = {one: record for one, record in in_services.items() if one in bits and self._serves(record)}
         self.after[LD_SO_PRELOAD] = state
         steps = [] if state == now else [ReplaceFile(LD_SO_PRELOAD, now, state, plan_linux.PURPOSE)]
         return ConfigChange(LD_SO_PRELOAD, bits, before, None if state is None else state.data), steps, known
@@ -343,6 +352,12 @@ class _Rollback:
         state = (now or wanted).with_data(ld_so_preload.put(rest, ours))
         written = digest(state.data)
         return state, {bits: replace(one, written=written, original=theirs) for bits, one in known.items()}
+
+    def _serves(self, record: AbiRecord) -> bool:
+        """Whether a generation that services were given is still what it was."""
+        wrong = former.damage(self.root, record.generation, self.generations)
+        self.findings += [] if wrong is None else [wrong]
+        return wrong is None
 
     def _unusable(self, facts: LinuxFacts, data: bytes) -> Finding | None:
         """Why a list may not come into force again: a generation that it names is gone or damaged."""

@@ -13,14 +13,13 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
+from memproxy_sol.drop_ins import UNIT_DIRECTORIES
 from memproxy_sol.elf import Library
 from memproxy_sol.errors import HostError
 from memproxy_sol.findings import WARNING, Finding
 from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.root import Root
 
-UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-"""Where units and their drop-ins lie, besides those that programs make (systemd.unit(5))."""
 APPARMOR_PROFILES = "/sys/kernel/security/apparmor/profiles"
 APPARMOR_BASE = "/etc/apparmor.d/abstractions"
 SELINUX_ENFORCE = "/sys/fs/selinux/enforce"

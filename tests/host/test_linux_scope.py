@@ -150,3 +150,75 @@ def test_the_search_path_of_the_policy(tree: Path, capsys: pytest.CaptureFixture
     assert install(tree, "") == 0
     assert main(["verify", "--root", str(tree)]) == 0
     assert not path.exists()
+
+
+SERVICES = 'scope = "services"\nservices = ["cron.service"]\n'
+
+
+def test_back_to_services_is_known_to_the_record(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(tree, SERVICES) == 0
+    ours = (tree / DROP_IN).read_bytes()
+    assert install(tree, 'scope = "root"\n') == 0
+    assert not (tree / DROP_IN).exists()
+    assert main(["rollback", "--root", str(tree)]) == 0
+    assert (tree / DROP_IN).read_bytes() == ours
+    assert not (tree / LIST).exists()
+    assert main(["verify", "--root", str(tree)]) == 0
+    capsys.readouterr()
+    assert main(["status", "--root", str(tree)]) == 0
+    assert "installed:     nothing" not in capsys.readouterr().out
+
+
+def test_of_an_edited_drop_in_just_our_line_goes(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(tree, SERVICES) == 0
+    with open(tree / DROP_IN, "a") as stream:
+        stream.write("Environment=FOO=1\n")
+    assert main(["uninstall", "--root", str(tree)]) == 0
+    assert "is kept, less our line" in capsys.readouterr().out
+    assert (tree / DROP_IN).read_text() == "# by memproxy-sol\n[Service]\nEnvironment=FOO=1\n"
+
+
+def test_a_generation_that_a_unit_names_is_not_purged(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(tree, SERVICES) == 0
+    copy = tree / "etc/systemd/system/other.service.d/mine.conf"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((tree / DROP_IN).read_bytes())
+    assert main(["uninstall", "--purge", "--root", str(tree)]) == 0
+    assert "is kept: /etc/systemd/system/other.service.d/mine.conf still names it" in capsys.readouterr().out
+    assert list((tree / "usr/local/lib/memproxy").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("lib/systemd/system/web@.service", "[Service]\nEnvironment=LD_PRELOAD=/x.so\n"),
+        ("etc/systemd/system/web@.service.d/a.conf", "[Service]\nEnvironment=LD_PRELOAD=/x.so\n"),
+        ("etc/systemd/system/service.d/a.conf", "[Service]\nEnvironment=LD_PRELOAD=/x.so\n"),
+        ("lib/systemd/system/web@a.service", "[Service]\nEnvironmentFile=-/etc/default/web\n"),
+    ],
+)
+def test_a_preload_by_a_template_a_common_drop_in_or_a_file(
+    tree: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    for path, data in ((name, text), ("etc/default/web", "LD_PRELOAD=/x.so\n")):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(data)
+    assert install(tree, 'scope = "services"\nservices = ["web@a.service"]\n') == 1
+    assert "error: service-preloads: /" in capsys.readouterr().err
+
+
+def test_from_root_to_services_though_others_are_in_the_list(tree: Path) -> None:
+    (tree / LIST).write_text("/lib/x86_64-linux-gnu/libm.so.6\n")
+    (tree / LIST).chmod(0o600)
+    assert install(tree, 'scope = "root"\n') == 0
+    assert install(tree, SERVICES) == 0
+    assert (tree / LIST).read_text() == "/lib/x86_64-linux-gnu/libm.so.6\n"
+
+
+def test_an_object_of_one_abi_alone_is_told(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / LIST).write_text("/lib/x86_64-linux-gnu/libm.so.6\n")
+    assert install(tree, "") == 0
+    assert (
+        "warning: preload-object-class: /etc/ld.so.preload: preloads /lib/x86_64-linux-gnu/libm.so.6, which is 64-bit"
+        in (capsys.readouterr().out)
+    )

@@ -219,3 +219,16 @@ def test_a_signal_while_it_is_being_started_leaves_nothing_behind(monkeypatch: p
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_an_object_of_others_that_linux_does_without_is_no_fault_of_ours() -> None:
+    probe = Probe("true", ("/bin/true",), 32)
+    ours = (
+        b"ERROR: ld.so: object '/usr/local/lib/memproxy/0123456789abcdef/$LIB/libmemproxy.so' from /etc/ld.so.preload"
+    )
+    theirs = b"ERROR: ld.so: object '/x.so' from /etc/ld.so.preload cannot be preloaded (wrong ELF class): ignored.\n"
+    told = b"memproxy: /usr/bin/true: route custom, served by /a.so: no line of /etc/memproxy.conf matches\n"
+    assert Outcome(probe, 0, b"", theirs + told).wrong("custom") is None
+    assert Outcome(probe, 0, b"", ours + b" cannot be preloaded (x): ignored.\n" + told).wrong("custom") is not None
+    dead = b"/bin/true: error while loading shared libraries: libx.so: cannot open shared object file\n"
+    assert Outcome(probe, 0, b"", dead + told).wrong("custom") is not None
