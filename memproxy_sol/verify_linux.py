@@ -10,7 +10,7 @@ from memproxy_sol.abi import ABIS, LD_SO_PRELOAD
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, WARNING
 from memproxy_sol.generation import LIBRARY
-from memproxy_sol.hosts.linux import LinuxFacts
+from memproxy_sol.hosts.linux import LinuxFacts, is_link
 from memproxy_sol.record import AbiRecord, Record, digest
 from memproxy_sol.verify import Checker
 
@@ -39,6 +39,10 @@ class LinuxChecker(Checker):
         for path in filter(plan_linux.is_other, record.files):
             self._other(path, record.files[path], mend)
         if record.abis and all(one.scope == "services" for one in record.abis.values()):
+            return
+        if here is None and is_link(self.root):
+            text = "is a link that leads nowhere: programs do without memproxy"
+            self.add("config-missing", ERROR, LD_SO_PRELOAD, text, access.aside(self.root, LD_SO_PRELOAD))
             return
         if here is None:
             self.add("config-missing", ERROR, LD_SO_PRELOAD, "does not exist: programs do without memproxy", mend)

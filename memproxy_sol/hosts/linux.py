@@ -26,6 +26,14 @@ FOREIGN_LOADERS = ("/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-i386.so.1", "/lib/l
 """Runtime linkers that know no /etc/ld.so.preload."""
 
 
+def _upwards(path: str) -> list[str]:
+    """A path and all directories above it."""
+    found = [path]
+    while found[-1] != "/":
+        found.append(os.path.dirname(found[-1]))
+    return found
+
+
 @dataclass(frozen=True)
 class PreloadFile:
     """/etc/ld.so.preload as it stands."""
@@ -83,14 +91,18 @@ class LinuxFacts(Facts):
         for mount in MEMORY_FILE_SYSTEMS:
             if directory == mount or directory.startswith(f"{mount}/"):
                 return mount
-        existing, early = directory, []
-        while not self.root.exists(existing):
-            existing = os.path.dirname(existing)
-        for path in ("/", "/usr"):
-            status = self.root.stat(path)
-            early += [status.st_dev] if status is not None else []
-        here = self.root.stat(existing)
-        return existing if here is not None and here.st_dev not in early else None
+        devices: list[tuple[str, int]] = []
+        early = []
+        try:
+            for path in _upwards(directory):
+                status = self.root.stat(path)
+                devices += [(path, status.st_dev)] if status is not None else []
+            early = [status.st_dev for status in map(self.root.stat, ("/", "/usr")) if status is not None]
+        except HostError:
+            return None  # a loop of links, which whoever judges the path tells
+        here = devices[0][1]
+        # The uppermost directory of that file system is where it is mounted.
+        return None if here in early else [path for path, device in devices if device == here][-1]
 
 
 def is_linux(root: Root) -> bool:
