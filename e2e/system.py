@@ -24,8 +24,6 @@ from soak import room
 from soak.room import Ran
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-POLICY = 'probes = ["/usr/bin/lzip --version", "/usr/bin/plzip --version"]\n'
-"""Its 32-bit programs: memproxy-sol makes no change of an ABI of which it can try none, and knows none of them."""
 PRELOAD, LIST = "etc/ld.so.preload", "etc/memproxy.conf"
 
 COMMAND = """#!/bin/sh
@@ -39,20 +37,20 @@ mount -t tmpfs -o mode=755 e2e mnt
 mkdir mnt/checkout mnt/libraries mnt/bin
 mount --bind -o ro {checkout} mnt/checkout
 mount --bind -o ro {libraries} mnt/libraries
-cp {result}/policy mnt/policy.toml
 cp {result}/command mnt/bin/memproxy-sol
 chmod 755 mnt/bin/memproxy-sol
 mount --bind {result} result
 {more}
 cd /
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/mnt/bin HOME=/root
+hostname whole
 ip link set lo up
 exec chroot {mount}/root /bin/bash /result/start
 """
 
 
 INSTALL = """
-memproxy-sol install --policy /mnt/policy.toml --libraries /mnt/libraries {allocators} > /result/install 2>&1
+memproxy-sol install --libraries /mnt/libraries {allocators} > /result/install 2>&1
 echo $? > /result/install.status
 memproxy-sol status > /result/status 2>&1
 memproxy-sol verify > /result/verify 2>&1; echo $? > /result/verify.status
@@ -80,7 +78,7 @@ class Host:
 
     def key(self, allocator: str) -> str:
         """Names what an install depends on: the image, the libraries, the tool."""
-        digest = hashlib.sha256(repr((self._image.identity, INSTALL, POLICY)).encode())
+        digest = hashlib.sha256(repr((self._image.identity, INSTALL)).encode())
         sources = sorted((CHECKOUT / "memproxy_sol").rglob("*.py"))
         for path in [*sources, *(path for path in sorted(self._libraries.rglob("*")) if path.is_file())]:
             digest.update(path.name.encode() + path.read_bytes())
@@ -137,20 +135,25 @@ class Host:
         return when, left
 
     def run(
-        self, name: str, script: str, seconds: float, *, installed: Path | None, preload: Sequence[str], conf: str
-    ) -> Session:
-        """Run a workload: on the installed system, or on the image with `preload` in /etc/ld.so.preload."""
+        self, name: str, script: str, seconds: float, *,
+        installed: Path | None, preload: Sequence[str], conf: str, serves: str,
+    ) -> Session:  # fmt: skip
+        """Run a workload: on the installed system, or on the image with `preload` in /etc/ld.so.preload.
+
+        `serves` is the allocator that the workload's programs are to be served by.
+        """
         root = str(self._image.root)
         lower = root if installed is None else f"{(installed / 'upper').resolve()}:{root}"
         more = [
             "mkdir -p home/soak",
             "chown 4242:4242 home/soak",
-            "echo 127.0.0.1 localhost > etc/hosts",
+            "echo 127.0.0.1 localhost whole > etc/hosts",
             f"cp {{result}}/conf {LIST}" if installed is not None else "",
             f"cp {{result}}/preload {PRELOAD}" if preload else "",
         ]
         watched = installed is not None
         lines = [
+            f"export SERVES={serves}",
             "mkdir -p /result/out; chmod 1777 /result/out; cd /tmp; ulimit -c unlimited",
             "python3 -I /mnt/checkout/e2e/observer.py & observer=$!" if watched else "observer=",
             "bash /result/workload > /result/log 2>&1 < /dev/null; echo $? > /result/status",
@@ -175,7 +178,7 @@ class Host:
         result = (self._runs / name).resolve()
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir(parents=True)
-        for file, text in {**files, "start": script, "command": COMMAND, "policy": POLICY}.items():
+        for file, text in {**files, "start": script, "command": COMMAND}.items():
             (result / file).write_text(text)
         names = {
             "checkout": shlex.quote(str(CHECKOUT)),

@@ -40,6 +40,10 @@ class Table(Matrix):
         both = hashlib.sha256(b"".join(path.read_bytes() for _, path in sorted(libraries.items())))
         self._digests = dict.fromkeys(self._digests, both.hexdigest()[:12])
 
+    def definition(self, workload: Workload) -> str:
+        """The script, in which the rules stand, too (workloads.py)."""
+        return workload.script
+
     def run(self, cell: Cell) -> Result:
         """Run a cell once more, and keep what is observed."""
         result = self.result(cell) or Result("", [], [], {})
@@ -51,6 +55,7 @@ class Table(Matrix):
             cell.workload.seconds,
             installed=installed,
             preload=[str(cell.image.allocator(cell.allocator))] if cell.route == "alone" else [],
+            serves=cell.allocator.partition("_")[0] if cell.route in ("alone", "custom") else "glibc",
             conf=cell.workload.lines if cell.route == "system" else "# nothing is excluded\n",
         )
         try:

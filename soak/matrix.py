@@ -78,11 +78,14 @@ class Matrix:
 
     def path(self, cell: Cell) -> Path:
         """Where a cell's result is kept."""
-        definition = cell.workload.script + inspect.getsource(cell.workload.observe)
-        script = hashlib.sha256(definition.encode()).hexdigest()[:8]
+        script = hashlib.sha256(self.definition(cell.workload).encode()).hexdigest()[:8]
         library = self._digests[cell.image.bits] if cell.route in ROUTES else "none"
         words = [cell.workload.name, cell.workload.length, script, cell.image.bits, cell.image.identity, cell.route]
         return self._results / ("-".join(map(str, [*words, cell.allocator or "none", library])) + ".json")
+
+    def definition(self, workload: Workload) -> str:
+        """What a result of a workload depends on, beside the image and the library."""
+        return workload.script + inspect.getsource(workload.observe)
 
     def result(self, cell: Cell) -> Result | None:
         """What is known of a cell."""

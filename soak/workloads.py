@@ -145,7 +145,7 @@ def _python(length: str, pythonmalloc: str) -> Workload:
         length,
         f"ulimit -c unlimited; cd /tmp && HOME=/home/soak {assignment}python3 -m test -j2 --timeout 900"
         f" --junit-xml /result/junit.xml {modules} > /result/log 2>&1; echo $? > /result/status\n",
-        _observe_python,
+        observe_python,
         ("python3.11",),
         "# what runs here\npython3*\n",
         {"quick": 600, "full": 2400}[length],
@@ -153,7 +153,8 @@ def _python(length: str, pythonmalloc: str) -> Workload:
     )
 
 
-def _observe_python(result: Path) -> Observations:
+def observe_python(result: Path) -> Observations:
+    """What each test of python's said, from junit.xml."""
     seen = {"exit status": _word(result / "status")}
     try:
         root = ElementTree.parse(result / "junit.xml").getroot()
@@ -165,7 +166,8 @@ def _observe_python(result: Path) -> Observations:
         while name in seen:  # a name is used again by tests of some module
             name += "'"
         seen[name] = children[0] if children else "ok"
-    for line in (result / "log").read_text(errors="replace").splitlines():
+    log = result / "log"
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
         module = re.match(r".*\] (test_\w+) (crashed|failed|timed out|worker)", line)
         if module:
             seen[module[1]] = module[2]

@@ -44,10 +44,8 @@ int main() {
 }
 EOF
 for bits in 64 32; do
-    say compile$bits g++ -std=c++17 -O2 -g -m$bits -pthread xlat.cc -o xlat$bits
+    say compile$bits g++ -std=c++17 -O2 -m$bits -pthread xlat.cc -o xlat$bits
     say object$bits bash -c "objcopy -S --remove-section=.note.gnu.build-id xlat$bits - | sha256sum; file xlat$bits"
     say run$bits ./xlat$bits
 done
-say lto g++ -std=c++17 -O3 -flto=auto -pthread xlat.cc -o xlat64-lto
-say run-lto bash -c './xlat64-lto'
 say errors bash -c 'echo "int main() { return undeclared + std::vector<int>(3); }" | g++ -x c++ - -o none'
