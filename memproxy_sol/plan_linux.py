@@ -3,7 +3,7 @@
 `PREFIX/lib/memproxy/GENERATION/$LIB/libmemproxy.so`: each linker puts its own directory for `$LIB`, so that one rename
 of one file gives all ABIs another generation (ld.so(8)). A linker that finds nothing there complains at every start of
 a program; so a generation holds something for each that the host has, if only an object that does nothing.
-Pure: from facts to values.
+Pure: from facts to values. Standard library and own modules only: verify_linux.py imports this at boot.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memproxy_sol import access, drop_ins, ld_so_preload, placeholder, probe_program
 from memproxy_sol.abi import LD_SO_PRELOAD, Abi
@@ -20,10 +21,12 @@ from memproxy_sol.generation import LIBRARY
 from memproxy_sol.hosts.facts import Facts
 from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.ld_so_preload import is_ours
-from memproxy_sol.policy import Policy
 from memproxy_sol.record import AbiRecord, digest
 from memproxy_sol.root import FileState
 from memproxy_sol.steps import ReplaceFile
+
+if TYPE_CHECKING:
+    from memproxy_sol.policy import Policy
 
 PURPOSE = "list of preloads of the runtime linker"
 SEARCH_PATH = "/etc/ld.so.conf.d/memproxy.conf"
