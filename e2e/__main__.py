@@ -98,3 +98,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except MemproxyError as error:
         sys.exit(errors.report(error))
+    except KeyboardInterrupt:
+        print("e2e: ended; the next run goes on from here", file=sys.stderr)
+        sys.exit(errors.EXIT_INTERRUPTED)

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 END, RESULT = "/run/end", "/result/table.json"
-PAUSE = 0.5
+PAUSE = 1.5
 _MAGIC, _HEAD = b"memproxy", struct.Struct("<8s6I1024s")
 _STATES, _ROUTES = ("start", "resolving", "ready"), ("system", "custom")
 

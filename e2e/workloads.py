@@ -42,7 +42,7 @@ def workloads(length: str = "full") -> dict[str, Workload]:
                   "git: 15 commits of libstdc++'s headers, gc, fsck, clone, merge, rebase, am"),
         _workload("java", length, ("java", "javac", "javap", "jar", "jshell", "keytool", "jspawnhelper"),
                   "a JVM: javac, three collectors, threads, direct buffers, deflate, exhausted heap, jshell",
-                  rules=((r"build [^ )]*", "build"),), met=("java",)),
+                  rules=((r"build [^ )]*", "build"), (r"^[A-Z][a-z][a-z] \d+, 20\d\d .*$", "")), met=("java",)),
         _workload("node", length, ("node",), "node: workers, crypto, zlib, http, WebAssembly, garbage collection",
                   met=("node",)),
         _workload("go", length, ("go", "all", "compile", "link", "cgo", "vet", "asm", "gofmt"),
