@@ -39,17 +39,18 @@ the next command, the other after it. The guard of a trial that lives on is ende
 """
 SOLARIS = f"""
 `make hunt`: on the laboratory's running system, both ABIs, the command is killed before and after every call that
-alters the file system, or the call fails. After each case a process of each ABI starts, as root and as another user;
+alters the file system; or the call fails, alone or with all that follow it (`on`). After each case a process of each
+ABI starts, as root and as another user;
 {JUDGEMENT.strip()}
 """
 LINUX = f"""
 `make hunt`: on a small Linux in mount and process namespaces of its own, whose runtime linkers and programs are this
-machine's, the command is killed before and after every call that alters the file system, or the call fails. After each
-case a program of each ABI starts as root, as another user and set-id, without a word of the runtime linker; what it has
-loaded of ours is of one generation and complete, and what others have in `/etc/ld.so.preload`, before and behind ours,
-is loaded as before (but for the time from a reboot in a trial to the next command, when nothing is); `verify` as root
-and as another user judges; {JUDGEMENT.strip()}
-A list of preloads that comes back from a trial is the same inode with the same time.
+machine's, the command is killed before and after every call that alters the file system; or the call fails, alone or
+with all that follow it (`on`). After each case a program of each ABI starts as root, as another user and set-id,
+without a word of the runtime linker; what it has loaded of ours is of one generation and complete, and what others have
+in `/etc/ld.so.preload`, before and behind ours, is loaded as before (but for the time from a reboot in a trial to the
+next command or the check at boot, when nothing is); `verify` as root and as another user judges;
+{JUDGEMENT.strip()} A list of preloads that comes back from a trial is the same inode with the same time.
 """
 
 Found = tuple[str, int, str, str, "str | None"]
@@ -173,7 +174,7 @@ def hunted(host: str, given: argparse.Namespace) -> int:
 
 def spread(work: Callable[..., list[Found]], shares: list[tuple[Any, ...]]) -> list[list[Found]]:
     """What each share of the work found, each by a process."""
-    with get_context("fork").Pool(len(shares)) as pool:
+    with get_context("fork").Pool(len(shares), own_root.die_with_parent) as pool:
         return pool.starmap(work, shares)
 
 

@@ -23,7 +23,9 @@ CHANGING = (
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
 KILLS = ("kill before", "kill after")
-DEEDS = (*KILLS, *ERRORS)
+LASTING = ("ENOSPC on", "EROFS on")
+"""This call fails, and so does every later one of the process: a disk stays full, or read-only."""
+DEEDS = (*KILLS, *ERRORS, *LASTING)
 
 
 really_open = os.open
@@ -57,16 +59,17 @@ class Calls:
             if self.paused or not mine or not self.concerns(arguments[0]):
                 return function(*arguments, **keywords)
             self.seen.append(name)
-            if len(self.seen) != self.number:
+            lasts = self.deed in LASTING and 0 < self.number < len(self.seen)
+            if len(self.seen) != self.number and not lasts:
                 return function(*arguments, **keywords)
-            if self.struck:
+            if self.struck and not lasts:
                 os.close(really_open(self.struck, os.O_CREAT | os.O_WRONLY, 0o600))
             if self.deed == "kill after":
                 with contextlib.suppress(OSError):
                     function(*arguments, **keywords)
             if self.deed in KILLS:
                 os._exit(KILLED)
-            code = getattr(errno, self.deed)
+            code = getattr(errno, self.deed.split()[0])
             raise OSError(code, os.strerror(code), arguments[0] if isinstance(arguments[0], str) else None)
 
         return call

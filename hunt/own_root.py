@@ -73,17 +73,22 @@ def inside(work: Callable[[], Any], copies: Iterable[tuple[Path, str, int]] = ()
     return answer["answer"]
 
 
+def die_with_parent() -> None:
+    """Have this process end when the one that has started it does (prctl(2))."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+
 def _outer(work: Callable[[], Any], copies: tuple[tuple[Path, str, int], ...], writer: int, top: str) -> NoReturn:
     """Make the namespaces, and wait for process 1 of them."""
     try:
+        die_with_parent()
         libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
         if libc.unshare(_NEW_MOUNTS | _NEW_PROCESSES) != 0:
             _tell(writer, {"obstacle": os.strerror(ctypes.get_errno())})
             os._exit(1)
         first = os.fork()
         if first == 0:
-            libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+            die_with_parent()
             _first(work, copies, writer, top)
         os.close(writer)
         os.waitpid(first, 0)

@@ -25,7 +25,7 @@ NAMES = (
     *("guard: upgrade", "guard: a probe fails"),
     *("stage for a first boot", "first boot", "first boot: upgrade", "first boot: a program fails"),
 )
-EVERY = 61
+EVERY = 79
 """One of so many cases, a prime: all deeds and all parts of a change are met."""
 
 

@@ -25,13 +25,13 @@ from memproxy_sol.errors import HostError
 from tests.host.test_hunt import SYSTEM_CALLS
 
 NAMES = {
-    "install behind others": 283,
-    "upgrade among others": 281,
-    "uninstall among others": 67,
-    "rollback": 199,
-    "install --try": 307,
-    "a probe fails among others": 353,
-    "confirm without its guard": 41,
+    "install behind others": 379,
+    "upgrade among others": 383,
+    "uninstall among others": 89,
+    "rollback": 271,
+    "install --try": 401,
+    "a probe fails among others": 467,
+    "confirm without its guard": 53,
     "guard: install --try and back": 17,
 }
 """One of so many cases, a prime: all deeds and all parts of a change are met."""
