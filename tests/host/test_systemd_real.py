@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -289,3 +291,12 @@ def test_what_it_finds_after_a_change_is_told_with_its_last_words(host: Host) ->
     assert host.run("memproxy-sol", "confirm") == 0, host.out
     failed = "error: service-failed: memproxy.service: is failed (exit-code), enabled: memproxy-sol: wrong (3): "
     assert f"{failed}/etc/memproxy.conf" in host.out
+
+
+def test_killed_at_any_command_it_is_taken_back_by_the_next(host: Host) -> None:
+    script = Path(systemd_machine.__file__).with_name("systemd_kills.py")
+    done = host.machine.run(sys.executable, "-B", str(script), PYTHONPATH=str(systemd_machine.TOP))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["wrong"] == []
+    assert result["killed"] > 15, result
