@@ -211,12 +211,13 @@ def _apply(
 def _refuse_others(root: Root) -> None:
     """HostError where the lock did not keep others out, since somebody has removed it."""
     lock.check(root)
-    with contextlib.suppress(HostError):
+    try:
         left = unfinished(root)
-        number = None if left is None else changes.maker(left)
-        if number is None:
-            return
-    raise lock.busy(root, number)
+    except HostError:
+        return  # a damaged journal keeps nobody from uninstall or rollback
+    number = None if left is None else changes.maker(left)
+    if number is not None:
+        raise lock.busy(root, number)
 
 
 def _is_configuration(step: Step) -> bool:
