@@ -34,7 +34,7 @@ def is_drop_in(path: str) -> bool:
 
 
 def content(items: Sequence[str]) -> bytes:
-    """Its content. LD_PRELOAD knows `$LIB` as the list does; what the service starts inherits it, set-id ones do not."""
+    """Its content. LD_PRELOAD knows `$LIB` as the list does; what the service starts inherits it, set-id excepted."""
     return f'# by memproxy-sol\n[Service]\nEnvironment="LD_PRELOAD={":".join(items)}"\n'.encode()
 
 
