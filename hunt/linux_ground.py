@@ -88,6 +88,7 @@ class LinuxGround(Ground):
         self.loaders: tuple[Loader, ...] = loaders()
         self.struck = Path("/tmp/struck")
         self.boots = 0
+        self.others: list[str] = []
         self.first, self.second = self._allocators("jemalloc"), self._allocators("mimalloc")
         os.mkdir(_KEPT, 0o700)
         import_all()
@@ -147,6 +148,7 @@ class LinuxGround(Ground):
             links: dict[tuple[int, int], str] = {}
             for entry in os.listdir(kept):
                 own_root.copy(f"{kept}/{entry}", f"{directory}/{entry}", links)
+        self.others = _others()
 
     def discard(self, name: str) -> None:
         """As `Ground.discard`."""
@@ -194,11 +196,12 @@ class LinuxGround(Ground):
     def brick(self) -> str | None:
         """As `Ground.brick`: programs of each ABI, as root, as a user, and set-id, start without a word.
 
-        What they load is all of one generation, libmemproxy first, or nothing of ours; and, in the order of the file,
-        what others have in the list.
+        What they load is all of one generation, libmemproxy first, or nothing of ours; and what others had in the list
+        before the command, in its order.
         """
         for_root = os.path.exists(LD_SO_PRELOAD) and not os.stat(LD_SO_PRELOAD).st_mode & 0o004
-        wanted = None if os.path.islink(LD_SO_PRELOAD) and not os.path.exists(LD_SO_PRELOAD) else self._others()
+        forgotten = os.path.islink(LD_SO_PRELOAD) and not os.path.exists(LD_SO_PRELOAD)
+        wanted = None if forgotten else self.others
         for loader in self.loaders:
             for name, user in (("loaded", 0), ("loaded", NOBODY), ("set-id", NOBODY)):
                 problem = self._start(loader, name, user, [] if user and for_root and wanted else wanted)
@@ -210,12 +213,6 @@ class LinuxGround(Ground):
                 if done.returncode != 0 or done.stderr:
                     return f"{' '.join(command)} as {user} ended with {done.returncode}: {done.stderr!r}"
         return None
-
-    def _others(self) -> list[str]:
-        """Others' items in the list, as it is in force."""
-        with suppress(FileNotFoundError):
-            return [item for item in re.split(r"[\s:]+", _uncommented()) if item in (FIRST, LAST)]
-        return []
 
     def _start(self, loader: Loader, name: str, user: int, wanted: list[str] | None) -> str | None:
         done = _started([f"/usr/local/bin/{name}-{loader.bits}"], user)
@@ -284,8 +281,12 @@ def _started(command: list[str], user: int) -> subprocess.CompletedProcess[bytes
     return subprocess.run(command, env={}, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", check=False, **ids)  # type: ignore[call-overload, no-any-return]
 
 
-def _uncommented() -> str:
-    return re.sub(r"#.*", "", Path(LD_SO_PRELOAD).read_text())
+def _others() -> list[str]:
+    """Others' items in the list, as it is in force."""
+    try:
+        return re.findall(f"{re.escape(FIRST)}|{re.escape(LAST)}", Path(LD_SO_PRELOAD).read_text())
+    except FileNotFoundError:
+        return []
 
 
 def _edit(where: str) -> None:

@@ -20,7 +20,7 @@ from hunt.calls import CHANGING, DEEDS
 from hunt.cases import Hunt, Scenario
 from hunt.linux_cases import scenarios
 from hunt.linux_ground import LinuxGround, ingredients
-from memproxy_sol import journal, removal
+from memproxy_sol import journal, ld_so_preload, plan_linux, removal
 from memproxy_sol.errors import HostError
 from tests.host.test_hunt import SYSTEM_CALLS
 
@@ -106,6 +106,17 @@ def test_a_generation_that_goes_before_the_list_that_names_it_is_found(inside: I
 
     problems = inside(work)
     assert any(problem and problem.startswith("BRICK: ") for problem in problems.values()), problems
+
+
+def test_an_upgrade_that_loses_what_others_have_in_the_list_is_found(inside: Inside) -> None:
+    def work(ground: LinuxGround) -> dict[str, str | None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plan_linux, "_check_effect", lambda *words: None)
+            patch.setattr(ld_so_preload, "strip", lambda data, chosen: b"")
+            return hunted(ground, named(ground, "upgrade among others"), 23, ("kill after",))
+
+    problems = inside(work)
+    assert any(problem and "of others, not" in problem for problem in problems.values()), problems
 
 
 def test_the_calls_that_are_hunted_are_all_that_the_kernel_sees(inside: Inside) -> None:
