@@ -61,8 +61,9 @@ def workloads(length: str = "full") -> dict[str, Workload]:
                   "make -j 8: 300 compilations with 20 pipes each; make in make, 40 deep"),
         _workload("exec", length, ("true", "one32", "xargs", "perl"),
                   "/bin/true exec'd 10,000 times, a program of each ABI 2,000 times, a script that execs itself"),
-        _workload("owner", length, ("served*", "operators*"),
-                  "programs of this repository that ask each allocator whose each block is, by malloc and by new"),
+        _workload("owner", length, ("served*", "operators*", "real*", "cc1plus", "lzip*", "plzip*", "node"),
+                  "whose is each block, by malloc and by new (programs of this repository); what both heaps got in real"
+                  " C++ programs: cc1plus, node, lzip and plzip for i386, by the accounts of libc and of the allocator"),
     ]  # fmt: skip
     return {one.name: one for one in made}
 

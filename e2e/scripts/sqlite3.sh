@@ -11,7 +11,8 @@ select count(*) from f where f match 'name AND row';
 select json_group_array(id) from (select id from t where a like 'name 00001%' order by id);
 select id % 10 as g, count(*), group_concat(substr(a, -2), '') from t where id < 200 group by g order by g;
 update t set a = upper(a) where id % 3 = 0; delete from t where id % 5 = 0; vacuum; pragma integrity_check;
-select count(*) from t; .schema
+select count(*) from t;
+.schema
 EOF
 say load bash -c 'sqlite3 -batch all.db < load.sql'
 say dump bash -c 'sqlite3 all.db .dump | sha256sum; sqlite3 all.db ".mode csv" "select id, a, b from t" | sha256sum'
