@@ -23,6 +23,9 @@ from soak.image import Image
 from soak.matrix import ROUTES, Cell, Matrix, Result, cells
 from soak.workloads import Workload
 
+OWN = {"redis-*": ("libc.so.6", "libjemalloc.so.2")}
+"""Programs that are linked with an allocator of their own: the system's route is what they have without libmemproxy."""
+
 
 class SystemImage(Image):
     """The image, as the cells of a matrix want it: both ABIs are in it."""
@@ -90,8 +93,9 @@ class Table(Matrix):
         for seen, count in result.routes.items():
             program, rest = seen.split(": ", 1)
             is_out = any(fnmatchcase(program, line) for line in lines)
-            wanted = ("system (list", ", libc.so.6") if is_out else ("custom (default", f", {server}")
-            if rest.startswith(wanted[0]) and rest.endswith(wanted[1]):
+            own = next((names for pattern, names in OWN.items() if fnmatchcase(program, pattern)), ("libc.so.6",))
+            route, servers = ("system (list", own) if is_out else ("custom (default", (server,))
+            if rest.startswith(route) and rest.rpartition(", ")[2] in servers:
                 good += count
                 missing -= {name for name in missing if fnmatchcase(program, name)}
             else:

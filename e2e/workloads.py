@@ -63,7 +63,7 @@ def workloads(length: str = "full") -> dict[str, Workload]:
                   "/bin/true exec'd 10,000 times, a program of each ABI 2,000 times, a script that execs itself"),
         _workload("owner", length, ("served*", "operators*", "real*", "cc1plus", "lzip*", "plzip*", "node"),
                   "whose is each block, by malloc and by new (programs of this repository); what both heaps got in real"
-                  " C++ programs: cc1plus, node, lzip and plzip for i386, by the accounts of libc and of the allocator"),
+                  " C++ programs (cc1plus, node, lzip and plzip for i386), by the accounts of libc and the allocator"),
     ]  # fmt: skip
     return {one.name: one for one in made}
 

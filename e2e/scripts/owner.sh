@@ -4,7 +4,7 @@ import json, os, sys
 report = json.loads(sys.stdin.read().strip().splitlines()[-1])
 each = report.get("each", report)
 wrong = {name: owner for name, owner in each.items() if owner != os.environ["SERVES"]}
-print(f"{len(each)} ways to get memory, served by another than the one that ought to: {wrong}")
+print(f"at least 9 ways to get memory: {len(each) >= 9}, served by another than the one that ought to: {wrong}")
 EOF
 native=/mnt/checkout/native programs=/mnt/checkout/tests/native/programs
 for bits in 64 32; do
