@@ -102,7 +102,7 @@ class Install(InstallSwitches):
     DESCRIPTION = "Puts libmemproxy and an allocator in front of every process of a host"
     DESCRIPTION_MORE = """
 Builds what is missing, checks everything that could keep a process from starting, places a generation, writes the
-runtime linker's configuration for each ABI, the exclusion list if there is none and the SMF service, and verifies the
+runtime linker's configuration for each ABI, the exclusion list if there is none and the service, and verifies the
 result. Nothing of others is lost; a second run changes nothing. On the running system crle writes the configurations,
 programs of each ABI are started with them before they are in force and again afterwards, and whatever fails takes the
 change back.
