@@ -44,10 +44,10 @@ class Result:
     seconds: list[float]
     observations: list[Observations]
     routes: dict[str, int]
-    table: dict[str, int] = field(default_factory=dict)
-    """How often processes were found in memproxy-sol's own table as they say of themselves (e2e alone looks)."""
     complete: bool = False
     """No further attempt is wanted."""
+    table: dict[str, int] = field(default_factory=dict)
+    """How often processes were found in memproxy-sol's own table as they say of themselves (e2e alone looks)."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_a_process_that_changed_between_the_looks_is_not_judged() -> None:
 def verdict(routes: dict[str, int], route: str, table: dict[str, int] | None = None) -> tuple[int, tuple[str, ...]]:
     """The proof of a cell of perl's under mimalloc."""
     cell = Cell(SystemImage(64, Path("/"), "", ()), workloads()["perl"], route, "mimalloc")
-    return Table.proof(object.__new__(Table), cell, Result("", [], [], routes, table or {}))
+    return Table.proof(object.__new__(Table), cell, Result("", [], [], routes, table=table or {}))
 
 
 def test_programs_on_the_route_that_the_list_gives_are_proof() -> None:
