@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
-from memproxy_sol import build
+from memproxy_sol import build, elf
+from memproxy_sol.elf import Library
 from tests import needs
 from tests.images import Image
 
@@ -52,6 +55,22 @@ class LinuxImage(Image):
         found = self.path / item[1:].replace("$LIB", needs.loader(bits).lib)
         assert found.read_bytes() == original.read_bytes()
         return found
+
+
+_READ: dict[tuple[int, ...], Library] = {}
+
+
+def read_once(path: str | os.PathLike[str], read: Callable[[str], Library] = elf.read) -> Library:
+    """As `elf.read`, which takes most of the time of a test here: the same file, by inode and times, is read once."""
+    where = os.fspath(path)
+    try:
+        status = os.stat(where)
+    except OSError:
+        return read(where)
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _READ:
+        _READ[key] = read(where)
+    return replace(_READ[key], path=where)
 
 
 def collect_libraries(top: Path) -> Path:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from memproxy_sol import processes
+from memproxy_sol import elf, processes
 from tests.host import live as lives
 from tests.host.live import Live
 from tests.host.objects import build_objects
 from tests.images import Image, furnish
-from tests.linux_images import LinuxImage, collect_distribution, collect_libraries
+from tests.linux_images import LinuxImage, collect_distribution, collect_libraries, read_once
 from tests.linux_images import furnish as furnish_linux
 
 
@@ -85,6 +85,7 @@ def linux_image(
     proc.mkdir()
     (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
     monkeypatch.setattr(processes, "processes_that_map", partial(processes.processes_that_map, proc=str(proc)))
+    monkeypatch.setattr(elf, "read", read_once)
     path = tmp_path / "linux"
     path.mkdir(mode=0o755)
     furnish_linux(path, distribution)

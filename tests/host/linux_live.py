@@ -73,8 +73,11 @@ class Sandbox:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(10)  # the end of its input is the agent's end, and that of all that it has started
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def __truediv__(self, path: str) -> Path:
         """A file of it, by its absolute path in there; what a link there leads to is somebody else's."""

@@ -14,6 +14,7 @@ import pytest
 from memproxy_sol import plan_linux
 from memproxy_sol.abi import MACHINES
 from memproxy_sol.hosts import linux_loader
+from memproxy_sol.root import MAX_READ
 from tests import needs
 from tests.host.test_findings import obey
 from tests.linux_images import ALLOCATOR, PRELOAD, LinuxImage
@@ -21,6 +22,7 @@ from tests.linux_images import ALLOCATOR, PRELOAD, LinuxImage
 Break = Callable[[LinuxImage], object]
 MIMALLOC = ALLOCATOR["mimalloc"]
 OTHER = b"/usr/local/lib/memproxy/0123456789abcdef/$LIB/libmemproxy.so"
+TOO_LARGE = MAX_READ + 1
 
 
 def member(image: LinuxImage, name: str) -> Path:
@@ -86,7 +88,7 @@ CASES: dict[str, tuple[str, Break]] = {
     ),
     "list is a directory": ("config-not-a-file", instead(PRELOAD, Path.mkdir)),
     "list is a FIFO": ("config-not-a-file", instead(PRELOAD, os.mkfifo)),
-    "list without an end": ("config-unusable", lambda image: os.truncate(image / PRELOAD, 1 << 30)),
+    "list without an end": ("config-unusable", lambda image: os.truncate(image / PRELOAD, TOO_LARGE)),
     "list emptied": ("preload-missing", content(PRELOAD, lambda data: b"")),
     "line commented out": ("preload-missing", content(PRELOAD, lambda data: b"#" + data)),
     "NUL in front": ("preload-missing", content(PRELOAD, lambda data: b"\0" + data)),
@@ -123,7 +125,7 @@ CASES: dict[str, tuple[str, Break]] = {
     "library for root alone": ("library-unreadable", mode("64/libmemproxy.so", 0o600)),
     "library writable by everybody": ("library-insecure", mode("32/libmemproxy.so", 0o646)),
     "library belongs to a user": ("library-insecure", owner(f"64/{MIMALLOC}", 1000)),
-    "library without an end": ("library-unjudged", lambda image: os.truncate(image.member(64, MIMALLOC), 1 << 30)),
+    "library without an end": ("library-unjudged", lambda image: os.truncate(image.member(64, MIMALLOC), TOO_LARGE)),
     "directory closed to others": ("path-unsearchable", mode("usr/local/lib", 0o750)),
     "/etc closed to others": ("path-unsearchable", mode("etc", 0o700)),
     "parent writable by everybody": ("path-insecure", mode("usr/local", 0o777)),
@@ -276,7 +278,7 @@ REFUSED: dict[str, tuple[str, Break]] = {
     "list is a FIFO": ("config-unusable", lambda image: os.mkfifo(image / PRELOAD)),
     "list without an end": (
         "config-unusable",
-        lambda image: (image.preload(b""), os.truncate(image / PRELOAD, 1 << 30)),
+        lambda image: (image.preload(b""), os.truncate(image / PRELOAD, TOO_LARGE)),
     ),
     "list is a dangling link": ("config-is-link", lambda image: (image / PRELOAD).symlink_to("/no/such")),
     "list is a link to a file": (

@@ -233,3 +233,40 @@ def test_killed_in_the_middle(sandbox: Sandbox, linux_libraries: Path, count: in
     assert sandbox.memproxy("uninstall").status == 0
     assert path.read_bytes() == OTHERS
     assert not path.is_symlink()
+
+
+def commands(text: str, section: str) -> list[str]:
+    """The indented lines of a section of the rescue text."""
+    (found,) = [part for part in re.split(r"^(?=\d\. )", text, flags=re.M) if part.startswith(section)]
+    return [line.strip() for line in found.partition("\nThen,")[0].splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("section", ["1.", "2."])
+@pytest.mark.parametrize("former", [None, OTHERS], ids=["without a list", "with a list of others"])
+def test_what_rescue_says_is_typed_when_every_program_dies(
+    sandbox: Sandbox, linux_libraries: Path, programs: Path, former: bytes | None, section: str
+) -> None:
+    path = sandbox / PRELOAD
+    if former is not None:
+        path.write_bytes(former)
+    assert sandbox.memproxy("install", *switches(linux_libraries, programs)).status == 0
+    text = (sandbox / "/etc/memproxy-rescue.txt").read_text()
+    assert sandbox.memproxy("rescue").out == text
+    typed = commands(text, section)
+    assert typed
+    if section == "1.":
+        # A shell that still lives, in which programs have begun to die.
+        script = "\n".join([": > /run/crash", "/bin/true; echo $?", *typed, "echo $?"])
+        done = sandbox.run("/bin/sh", "-c", script, environment={"PATH": "/usr/bin:/bin"})
+        assert done.out.split() == ["134", "0"], done
+    else:
+        (sandbox / "/run/crash").touch()
+        assert sandbox.run(TRUE).status == -6
+        for command in typed:
+            # This machine is the rescue media.
+            assert os.system(command.replace("/mnt", str(sandbox / ""))) == 0
+    assert sandbox.run(TRUE).status == 0
+    assert (path.read_bytes() if path.exists() else b"") == (former or b"")
+    done = sandbox.memproxy("uninstall", "--purge")
+    assert done.status == 0, done.err
+    assert (path.read_bytes() if path.exists() else b"") == (former or b"")
