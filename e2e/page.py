@@ -57,6 +57,9 @@ def _lines(table: Table, host: Host, system: System) -> Iterator[str]:
     found = [f"{count} {word}" for word, count in sorted(counts.items())]
     yield f"Of these: {'; '.join([*found, f'{missing} not run'])}."
     yield ""
+    dates = sorted(result.date for cell, _ in judged.values() if (result := table.result(cell)) is not None)
+    yield f"They ran between {dates[0]} and {dates[-1]}." if dates else "Nothing was run."
+    yield ""
     samples = sum(verdict.samples for _, verdict in judged.values())
     agreed: Counter[str] = Counter()
     for cell, _ in judged.values():
