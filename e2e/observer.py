@@ -93,6 +93,8 @@ def compare(before: dict[int, Own], after: dict[int, Own], table: list[dict[str,
         said = (row["library"], row["route"], row["line"], row["allocator"]) if loaded else ("", "", 0, "")
         if said != (one.library, one.route, one.line, one.allocator):
             counts[f"DISAGREES: {name} is {one}, the table has {row}"] += 1
+        elif loaded and not row["current"]:
+            counts[f"DISAGREES: {name} has {one.library}, which the table calls a former one"] += 1
         elif one.library and not one.mapped:
             counts[f"DISAGREES: {name} names {one.allocator}, which it has not mapped"] += 1
         elif not one.library and one.dynamic and row["state"] != "unreadable":

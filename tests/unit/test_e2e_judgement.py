@@ -21,7 +21,7 @@ LIBRARY = "/usr/local/lib/memproxy/0/lib/libmemproxy.so"
 OWN = Own("7", "/usr/bin/perl", LIBRARY, True, "custom", 0, "/lib/libmimalloc.so.2", True)
 ROW: dict[str, object] = {
     **{"pid": 5, "state": "loaded", "library": LIBRARY, "route": "custom", "line": 0},
-    "allocator": "/lib/libmimalloc.so.2",
+    **{"allocator": "/lib/libmimalloc.so.2", "current": True},
 }
 
 
@@ -31,7 +31,14 @@ def test_a_row_that_says_what_the_process_says_agrees() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"route": "system"}, {"line": 3}, {"allocator": "/lib/libc.so.6"}, {"library": "/else"}, {"state": "earlier"}],
+    [
+        {"route": "system"},
+        {"line": 3},
+        {"allocator": "/lib/libc.so.6"},
+        {"library": "/else"},
+        {"state": "earlier"},
+        {"current": False},
+    ],
 )
 def test_a_row_that_says_something_else_disagrees(change: dict[str, Any]) -> None:
     (seen,) = compare({5: OWN}, {5: OWN}, [{**ROW, **change}])
