@@ -20,7 +20,7 @@ plants: setup ## as root: plant each known weakness into the library, see its te
 bench: setup ## measure what libmemproxy costs: bench/RESULTS.md (15 minutes alone; ARGS=--quick)
 	@.venv/bin/python -m bench $(ARGS)
 
-hunt: setup ## as root: every change cut short or failed at every call: docs/results/hunt*.md (1 hour alone; ARGS=--help)
+hunt: setup ## as root: every change cut short or failed at every call: docs/results/hunt*.md (80 minutes alone; ARGS=--help)
 	@.venv/bin/python -m hunt $(ARGS)
 
 sequences: setup ## as root: ten thousand random sequences on a laboratory: docs/results/sequences.md (40 minutes; ARGS=--help)
