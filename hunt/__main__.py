@@ -50,11 +50,12 @@ with all that follow it (`on`). After each case a program of each ABI starts as 
 without a word of the runtime linker; what it has loaded of ours is of one generation and complete, and what others have
 in `/etc/ld.so.preload`, before and behind ours, is loaded as before (but for the time from a reboot in a trial to the
 next command or the check at boot, when nothing is); `verify` as root and as another user judges;
-{JUDGEMENT.strip()} A list of preloads that comes back from a trial is the same inode with the same time.
+{JUDGEMENT.strip()}
+A list of preloads that comes back from a trial is the same inode with the same time.
 """
 
 Found = tuple[str, int, str, str, "str | None"]
-"""Scenario, number of calls, deed, case, what is wrong."""
+"""Scenario, number of calls (of a guard those up to here), deed, case, what is wrong."""
 
 
 def arguments() -> argparse.Namespace:
@@ -102,7 +103,8 @@ def through(scenarios: Iterable[Scenario], ground: Ground, job: int, given: argp
             problem = hunt.judge(case)
             if hunt.struck == before and not problem:
                 continue  # the guard makes fewer calls
-            found.append((scenario.name, len(hunt.calls), case.deed, str(case), problem))
+            calls = case.number if scenario.guard else len(hunt.calls)
+            found.append((scenario.name, calls, case.deed, str(case), problem))
             if problem:
                 print(f"{case}: {problem}", flush=True)
         print(f"{scenario.name}: {hunt.struck} cases by process {job}", flush=True)
@@ -114,7 +116,7 @@ def page(host: str, found: list[Found], given: argparse.Namespace, seconds: floa
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    calls = {name: count for name, count, *_ in found}
+    calls = {name: max(one[1] for one in found if one[0] == name) for name, *_ in found}
     table = collections.Counter((name, deed) for name, _, deed, _, _ in found)
     bad = collections.Counter(name for name, *_, problem in found if problem)
     deeds = given.deeds.split(",")
