@@ -115,6 +115,10 @@ def discard(host: str) -> None:
     except PermissionError as error:
         if error.errno != errno.EPERM:  # which is what Solaris says of a directory
             raise
+    except OSError as error:
+        # Linux says so of what is not there, too.
+        if error.errno != errno.EROFS or os.path.lexists(host):
+            raise
 
 
 def remove(root: Root, path: str) -> None:

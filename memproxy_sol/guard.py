@@ -112,7 +112,13 @@ class Watch:
         return float(self._ask("passed", "until").partition(" ")[2]) - self._clock()
 
     def keep(self) -> None:
-        """Confirm the change without a trial: what an install does that has been probed and is not to be tried."""
+        """Confirm the change without a trial: what an install does that has been probed and is not to be tried.
+
+        ChangeError where somebody has written into what is live for just this time.
+        """
+        for step in self._steps:
+            if pending.edited(self.root, step):
+                raise ChangeError(f"somebody else has written to {step.path} meanwhile", where="the guard of the trial")
         self._ask("confirm", "confirmed")
         self.close()
 

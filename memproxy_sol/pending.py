@@ -181,6 +181,15 @@ def is_on_trial(root: Root, path: str) -> bool:
         return False
 
 
+def edited(root: Root, step: TryFile) -> bool:
+    """Whether somebody has written through the link, into what is tried: neither verdict on the trial keeps that."""
+    try:
+        state = root.read(step.candidate)
+    except HostError:
+        return True
+    return state is not None and state.data != step.after.data
+
+
 def is_live(root: Root, step: TryFile) -> bool:
     """Whether the file's name leads to the candidate."""
     try:

@@ -19,7 +19,7 @@ from memproxy_sol.findings import ERROR, NOTE, WARNING, Finding
 from memproxy_sol.hosts.linux import MEMORY_FILE_SYSTEMS, LinuxFacts, is_link, is_mounted, is_volatile
 from memproxy_sol.ld_so_preload import is_ours
 from memproxy_sol.policy import Policy
-from memproxy_sol.record import RUN_DIRECTORY
+from memproxy_sol.record import RUN_DIRECTORY, STATE_DIRECTORY
 
 C_LIBRARY = frozenset(
     {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
@@ -56,6 +56,7 @@ def check_host(facts: LinuxFacts, policy: Policy) -> tuple[Finding, ...]:
             text = f"has {theirs[0]} for every user, which a list for root alone would take from them"
             hint = 'take it out, or leave scope = "root" out of the policy'
             found.append(Finding("scope-others", ERROR, LD_SO_PRELOAD, text, hint))
+    found += _read_only(facts, f"{policy.prefix}/lib/memproxy")
     if root.is_live and not is_volatile(root, RUN_DIRECTORY):
         text = "is on a file system that a reboot does not empty: what is on trial then stays, unless a command ends it"
         hint = "mount a tmpfs on /run, or do without --try"
@@ -90,6 +91,19 @@ def _check_services(facts: LinuxFacts, policy: Policy) -> list[Finding]:
         text = 'names no service, so that scope = "services" would serve nobody'
         return [Finding("scope-empty", ERROR, "policy services", text, 'services = ["nginx.service"]')]
     return [found for name in policy.services for found in drop_ins.obstacles(facts.root, name)]
+
+
+def _read_only(facts: LinuxFacts, generations: str) -> list[Finding]:
+    """The directories of a change that lie on a file system which is mounted read-only."""
+    found = []
+    for directory in (os.path.dirname(LD_SO_PRELOAD), STATE_DIRECTORY, generations):
+        existing = directory
+        while not facts.root.exists(existing):
+            existing = os.path.dirname(existing)
+        if os.statvfs(facts.root.host_path(facts.root.resolve(existing))).f_flag & os.ST_RDONLY:
+            text = "lies on a file system that is mounted read-only, so that nothing could be changed or taken back"
+            found.append(Finding("read-only", ERROR, directory, text, "mount -o remount,rw, or look at why it is so"))
+    return found
 
 
 def found_at(facts: LinuxFacts, bits: int, needed: str) -> str | None:

@@ -171,8 +171,7 @@ class Root:
                 raise HostError(f"is {kind_of(status.st_mode)}, not a regular file", where=path)
             if status.st_size > limit:
                 raise HostError(f"has {status.st_size} bytes, more than the {limit} that are read", where=path)
-            with os.fdopen(os.dup(descriptor), "rb") as stream:
-                data = stream.read(limit + 1)
+            data = _read(descriptor, status.st_size, limit)
             if len(data) > limit:
                 raise HostError(f"grew beyond the {limit} bytes that are read", where=path)
         except OSError as error:
@@ -190,6 +189,19 @@ class Root:
             if error.errno in _NOTHING:
                 return ()
             raise HostError(error.strerror or str(error), where=path) from error
+
+
+def _read(descriptor: int, size: int, limit: int) -> bytes:
+    """At most `limit` + 1 bytes of an open file, which has `size`, or says so: memory for what is there alone."""
+    pieces: list[bytes] = []
+    left = limit + 1
+    while left > 0:
+        piece = os.read(descriptor, min(left, max(size + 1, 65536)))
+        if not piece:
+            break
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def kind_of(mode: int) -> str:

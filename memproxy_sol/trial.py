@@ -279,6 +279,11 @@ def confirm(
             guard.ask(root, "undo")
         _take_back(root, services)
         raise TrialError(findings, "programs do not start as they should, so the change was taken back")
+    for step in steps:
+        if pending.edited(root, step):
+            text = f"was written to while it is tried, which confirming would lose; it lies in {step.candidate}, too"
+            hint = "keep a copy of your lines, take the trial back with memproxy-sol uninstall, and begin again"
+            raise ChangeError(text, where=step.path, hint=hint)
     answer = guard.ask(root, "confirm")
     word, _, rest = (answer or "").partition(" ")
     if word in ("confirmed", "unsure", ""):

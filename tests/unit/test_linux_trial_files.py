@@ -33,6 +33,10 @@ def test_a_list_for_root_alone_is_so_on_trial(tmp_path: Path, mode: int) -> None
     assert not pending.is_on_trial(root, LD_SO_PRELOAD)
     os.rename(tmp_path / step.link[1:], tmp_path / LD_SO_PRELOAD[1:])
     assert pending.is_on_trial(root, LD_SO_PRELOAD)
+    assert not pending.edited(root, step)
+    with open(tmp_path / step.candidate[1:], "a") as stream:
+        stream.write("/theirs.so\n")
+    assert pending.edited(root, step)
 
 
 def test_what_is_mounted_and_where_a_reboot_takes_things_away(tmp_path: Path) -> None:
