@@ -37,6 +37,8 @@ class Own:
     allocator: str
     mapped: bool
     """Whether the allocator that it names is in its maps."""
+    where: str = ""
+    """The address of its first mapping: another one after each exec, though of the same program."""
 
 
 def own(pid: int) -> Own | None:
@@ -69,7 +71,7 @@ def own(pid: int) -> Own | None:
     word = _ROUTES[route] if library else ""
     # /lib is a link to /usr/lib.
     mapped = os.path.realpath(allocator) in {os.path.realpath(file) for file in files}
-    return Own(fields[19], program, library, dynamic, word, line, allocator, mapped)
+    return Own(fields[19], program, library, dynamic, word, line, allocator, mapped, lines[0][0])
 
 
 def look() -> dict[int, Own]:

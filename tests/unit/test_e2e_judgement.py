@@ -64,6 +64,7 @@ def test_a_dynamic_program_without_the_library_disagrees_and_a_static_one_does_n
 
 def test_a_process_that_changed_between_the_looks_is_not_judged() -> None:
     assert not compare({5: OWN}, {5: replace(OWN, started="8")}, [])
+    assert not compare({5: OWN}, {5: replace(OWN, where="it executed itself again")}, [])
 
 
 def verdict(routes: dict[str, int], route: str, table: dict[str, int] | None = None) -> tuple[int, tuple[str, ...]]:
