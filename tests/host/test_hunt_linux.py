@@ -25,14 +25,14 @@ from memproxy_sol.errors import HostError
 from tests.host.test_hunt import SYSTEM_CALLS
 
 NAMES = {
-    "install behind others": 379,
+    "install behind others": 571,
     "upgrade among others": 383,
     "uninstall among others": 89,
     "rollback": 271,
     "install --try": 401,
-    "a probe fails among others": 467,
+    "a probe fails among others": 601,
     "confirm without its guard": 53,
-    "guard: install --try and back": 17,
+    "guard: install --try and back": 29,
 }
 """One of so many cases, a prime: all deeds and all parts of a change are met."""
 Inside = Callable[[Callable[[LinuxGround], Any]], Any]
@@ -86,7 +86,7 @@ def test_a_change_that_nobody_takes_back_is_found(inside: Inside) -> None:
     def work(ground: LinuxGround) -> dict[str, str | None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(journal, "recover", lambda *words: "nothing")
-            return hunted(ground, named(ground, "uninstall"), 4, ("kill before",))
+            return hunted(ground, named(ground, "uninstall"), 7, ("kill before",))
 
     problems = inside(work)
     assert any(problem and problem.startswith("IN BETWEEN") for problem in problems.values()), problems
@@ -102,7 +102,7 @@ def test_a_generation_that_goes_before_the_list_that_names_it_is_found(inside: I
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(removal, "uninstall", backwards)
             scenario = Scenario("backwards", (ground.install(ground.first),), ("uninstall", "--purge"))
-            return hunted(ground, scenario, 5, ("kill before",))
+            return hunted(ground, scenario, 9, ("kill before",))
 
     problems = inside(work)
     assert any(problem and problem.startswith("BRICK: ") for problem in problems.values()), problems
@@ -113,7 +113,7 @@ def test_an_upgrade_that_loses_what_others_have_in_the_list_is_found(inside: Ins
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan_linux, "_check_effect", lambda *words: None)
             patch.setattr(ld_so_preload, "strip", lambda data, chosen: b"")
-            return hunted(ground, named(ground, "upgrade among others"), 23, ("kill after",))
+            return hunted(ground, named(ground, "upgrade among others"), 31, ("kill after",))
 
     problems = inside(work)
     assert any(problem and "of others, not" in problem for problem in problems.values()), problems
