@@ -113,6 +113,8 @@ def apply(
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else root.path
         hint = "memproxy-sol is run as root, as a rule" if isinstance(error, PermissionError) else None
+        if error.errno == errno.EPERM and os.geteuid() == 0:
+            hint = "it or its directory may be marked immutable (on Linux lsattr shows it): take that away first"
         if error.errno in (errno.EBUSY, errno.EXDEV):
             hint = "something is mounted there: umount it, and type the command again"
         raise ChangeError(f"{error.strerror or error}; {_outcome(root, what)}", where=place, hint=hint) from error

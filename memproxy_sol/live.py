@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from memproxy_sol import candidate, journal, probe_list, steps, trial
+from memproxy_sol import candidate, journal, live_probe, probe_list, steps, trial
 from memproxy_sol.abi import ABIS, CONFIGURATIONS, Abi
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import ServiceError
@@ -164,7 +164,7 @@ class Carrying:
 
     def _before(self) -> trial.Tried:
         """The probes of the candidates."""
-        own = probe_list.own_programs(self.root, self._generation())
+        own = live_probe.own_programs(self.root, self._generation())
         chosen = probe_list.default_probes(self.root, self.served, self.commands, self.secure, own, self.scope)
         missing = trial.check_coverage(chosen.probes, sorted(self._made))
         if missing:

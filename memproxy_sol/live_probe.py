@@ -6,13 +6,16 @@ a verification has to ask a fresh child). Standard library only: this runs at bo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
-from memproxy_sol import elf_header
+from memproxy_sol import elf_header, record
 from memproxy_sol.abi import ABIS, Abi
 from memproxy_sol.errors import ElfError, HostError
 from memproxy_sol.findings import ERROR, NOTE, Finding
+from memproxy_sol.hosts.linux_loader import loaders_below
 from memproxy_sol.probe import DEBUG, Probe, Prober
+from memproxy_sol.probe_program import NAME
 from memproxy_sol.root import Root
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C", **DEBUG}
@@ -53,13 +56,31 @@ def problem(root: Root, bits: int, candidate: str | None, seconds: float, prober
 
 
 def findings(root: Root, bits: Iterable[int], prober: Prober | None = None) -> tuple[Finding, ...]:
-    """What new processes of these ABIs of the running system are like; empty if all is well."""
+    """What new processes of these ABIs of the running system are like; empty if all is well.
+
+    On Linux it is the generation's own program that is started; where only services get libmemproxy, or only root's
+    processes and this is none, nothing is.
+    """
     runs = Prober() if prober is None else prober
-    return tuple(found for one in bits if (found := _finding(root, ABIS[one], runs)) is not None)
+    try:
+        known = record.read(root)
+    except HostError:
+        known = None
+    abis = known.abis if known is not None else {}
+    unreached = {"services"} if os.geteuid() == 0 else {"services", "root"}
+    wanted = [one for one in bits if one not in abis or abis[one].scope not in unreached]
+    own = own_programs(root, next((one.generation for one in abis.values()), ""))
+    return tuple(found for one in wanted if (found := _finding(root, ABIS[one], runs, own.get(one))) is not None)
 
 
-def _finding(root: Root, abi: Abi, prober: Prober) -> Finding | None:
-    command = program_of(root, abi.bits)
+def own_programs(root: Root, generation: str) -> dict[int, tuple[str, ...]]:
+    """By bits, how to start the program that a generation brings along for Linux; none on Solaris."""
+    commands = {loader.bits: (loader.path, f"{generation}/{loader.lib}/{NAME}") for loader in loaders_below(root)}
+    return {bits: command for bits, command in commands.items() if root.exists(command[1])}
+
+
+def _finding(root: Root, abi: Abi, prober: Prober, own: tuple[str, ...] | None) -> Finding | None:
+    command = own or program_of(root, abi.bits)
     if command is None:
         text = "there is no small program of this ABI to be tried, so that only the files were judged"
         return Finding("probe-missing", NOTE, abi.name, text)

@@ -18,7 +18,6 @@ from memproxy_sol import access, elf, elf_header, exclusions, executable
 from memproxy_sol.abi import Abi
 from memproxy_sol.errors import ElfError, MemproxyError
 from memproxy_sol.findings import NOTE, WARNING, Finding
-from memproxy_sol.hosts.linux_loader import loaders_below
 from memproxy_sol.probe import Probe
 from memproxy_sol.probe_program import NAME
 from memproxy_sol.root import Root
@@ -81,12 +80,6 @@ class ProbeList:
 
     probes: tuple[Probe, ...]
     findings: tuple[Finding, ...]
-
-
-def own_programs(root: Root, generation: str) -> dict[int, tuple[str, ...]]:
-    """By bits, how to start the program that a generation brings along for Linux; none on Solaris."""
-    commands = {loader.bits: (loader.path, f"{generation}/{loader.lib}/{NAME}") for loader in loaders_below(root)}
-    return {bits: command for bits, command in commands.items() if root.exists(command[1])}
 
 
 def default_probes(

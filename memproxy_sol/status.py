@@ -108,6 +108,7 @@ class Status:
             if process.state in ("kernel", "zombie", "gone", "other-zone"):
                 continue
             word = (process.route or "unknown") if process.state == LOADED else "without"
+            word = "not to be looked at" if process.state == "unreadable" else word
             counted[word] = counted.get(word, 0) + 1
         return counted
 

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from memproxy_sol import changes, guard, journal, pending, record, signals
+from memproxy_sol import changes, guard, journal, live_probe, pending, record, signals
 from memproxy_sol.abi import ABIS, CONFIGURATIONS
 from memproxy_sol.errors import ChangeError, HostError, Interrupted, MemproxyError
 from memproxy_sol.findings import ERROR, WARNING, Finding, errors_in
@@ -23,7 +23,7 @@ from memproxy_sol.guard import Watch
 from memproxy_sol.journal import Services
 from memproxy_sol.pending import Keeper
 from memproxy_sol.probe import DEBUG, SECONDS, Outcome, Probe, Prober
-from memproxy_sol.probe_list import Expectation, default_probes, expectation, own_programs
+from memproxy_sol.probe_list import Expectation, default_probes, expectation
 from memproxy_sol.root import Root
 from memproxy_sol.steps import TryFile
 
@@ -133,7 +133,7 @@ def prove(
     bits = [size for size in bits if size in known.abis] or bits
     secure = all(known.abis[size].trusted for size in bits if size in known.abis)
     generation = next((installed.generation for installed in known.abis.values()), "")
-    own = own_programs(root, generation)
+    own = live_probe.own_programs(root, generation)
     scope = next((known.abis[size].scope for size in bits if size in known.abis), "all")
     wanted = default_probes(root, [ABIS[size] for size in bits], commands, secure, own, scope)
     findings = wanted.findings + check_coverage(wanted.probes, bits)

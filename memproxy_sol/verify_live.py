@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memproxy_sol import process_findings, processes, zones
+from memproxy_sol import live_probe, process_findings, processes, zones
 from memproxy_sol import verify as verification
 from memproxy_sol.commands import Shell
 from memproxy_sol.errors import HostError
 from memproxy_sol.findings import NOTE, WARNING, Finding
 from memproxy_sol.generation import LIBRARY
+from memproxy_sol.hosts.linux import LinuxFacts
 from memproxy_sol.process import Process
 from memproxy_sol.root import Root
 from memproxy_sol.verify import Report
@@ -76,6 +77,9 @@ def verify(
     target = root if zone is None else Root(root.host_path(zones.find(root, zone).root))
     asked = shell if target.is_live else None
     files = verification.verify(target, host=host, release=release, machine=machine, shell=asked, deep=True)
+    if isinstance(files.facts, LinuxFacts) and not files.errors and root.path == "/":
+        # What its files do not tell: a library of the system that ours need, and that is not what it was.
+        files = replace(files, findings=(*files.findings, *live_probe.findings(root, files.abis)))
     try:
         known = zones.read(root)
     except HostError as error:
