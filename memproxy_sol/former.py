@@ -6,7 +6,7 @@ again, nor another's object that is gone since and that the present configuratio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from memproxy_sol import access, preflight
 from memproxy_sol import entry as entries
@@ -16,7 +16,7 @@ from memproxy_sol.findings import WARNING, Finding, errors_in
 from memproxy_sol.hosts.solaris import SolarisFacts
 from memproxy_sol.ld_config import LdConfig, encode
 from memproxy_sol.preloads import effective
-from memproxy_sol.record import digest
+from memproxy_sol.record import AbiRecord, digest
 from memproxy_sol.root import Root
 
 Generations = Mapping[str, Mapping[str, str]]
@@ -24,16 +24,17 @@ Generations = Mapping[str, Mapping[str, str]]
 
 
 def vetted(
-    facts: SolarisFacts, abi: Abi, config: LdConfig, generations: Generations, added: Sequence[str] = ()
+    facts: SolarisFacts, abi: Abi, config: LdConfig, generations: Generations, known: AbiRecord | None = None
 ) -> tuple[LdConfig, tuple[Finding, ...]]:
-    """`config` less what must not be named again, with a finding for each; `added` are library directories of ours."""
+    """`config` less what must not be named again, with a finding for each; `known` is what the record said of it."""
     findings: list[Finding] = []
     named = [item.name for item in effective(encode(config), facts.layout(abi)).preloads]
     problems = [problem(facts, abi, name, generations) for name in named if entries.is_ours(name)]
     wrong = next((found for found in problems if found is not None), None)
     if wrong is not None:
         findings.append(wrong)
-        config = entries.strip(config, abi, added)
+        # A definition that we made goes as a whole: emptied it would still displace others'.
+        config = entries.taken_out(config, abi, known)
     present = facts.configs[abi.bits].state
     now = set() if present is None else {i.name for i in effective(present.data, facts.layout(abi)).preloads}
     paths = effective(encode(config), facts.layout(abi)).library_path

@@ -400,8 +400,7 @@ class _Rollback:
         """The very file of before, as far as it may come into force again."""
         if state is None or config is None:
             return state, config, None
-        added = known.library_path if known is not None else ()
-        safe, findings = former.vetted(self._facts, abi, config, self.generations, added)
+        safe, findings = former.vetted(self._facts, abi, config, self.generations, known)
         self.findings += findings
         if safe == config:
             return state, config, known

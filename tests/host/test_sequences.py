@@ -39,6 +39,16 @@ FOUND: dict[str, tuple[str, tuple[Operation, ...]]] = {
         "plain",
         (INSTALL, ("crle", 32, "l", "/opt/a/lib"), INSTALL, ("rollback", None, None)),
     ),
+    "rolled back to a generation that is gone, with theirs displaced by ours": (
+        "plain",
+        (
+            ("install", None, None, None, None),
+            ("crle", 32, "E", "LD_PRELOAD=/lib/libplain.so"),
+            INSTALL,
+            ("uninstall", "64", True, None),
+            ("rollback", 2, None),
+        ),
+    ),
     "garbage in the place of a file with theirs": (
         "image",
         (("crle", 64, "e", "LD_PRELOAD=/lib/64/libplain.so"), INSTALL, ("garbage", 64, 1)),
