@@ -33,9 +33,10 @@ Boot rescue media, mount this system's root on /mnt, and:
     mv /mnt{LD_SO_PRELOAD} /mnt{LD_SO_PRELOAD}.broken{copy}
 A static shell (busybox, sash) as init does as well: init=/bin/busybox sh
 
-Then, once programs start again:
-    memproxy-sol verify
-    memproxy-sol uninstall
+Then, once programs start again (the variable keeps memproxy-sol itself off the
+allocator, should that be what is wrong):
+    MEMPROXY_ROUTE=system memproxy-sol verify
+    MEMPROXY_ROUTE=system memproxy-sol uninstall
 """
 
 
